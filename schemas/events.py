@@ -1,0 +1,206 @@
+"""The four events of the full pass (design, "The events").
+
+CloudEvents attributes travel in Kafka headers; a model here is the JSON data in the record's value. Unknown fields of
+an incoming event are ignored, so a publisher may add some; every field of an outgoing event is always present.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+FULL_PASS_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:full-pass")
+SECTION_NAMES = ("soul", "identity", "user", "agents", "tools")
+
+_ISO_8601 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
+_LARGEST_EXACT_INTEGER = 2**53 - 1
+
+
+class ErrorCode(StrEnum):
+    """Why a run ended as `v2-failed`. Codes are stable: people search for them."""
+
+    PROFILE_NOT_FOUND = "profile_not_found"
+    EXPORT_NOT_FOUND = "export_not_found"
+    EXPORT_UNREADABLE = "export_unreadable"
+    EXPORT_EMPTY = "export_empty"
+    EXPORT_TOO_LARGE = "export_too_large"
+    EXPORT_UNAVAILABLE = "export_unavailable"
+    MODEL_REJECTED = "model_rejected"
+    MODEL_REFUSED = "model_refused"
+    MODEL_OUTPUT_INVALID = "model_output_invalid"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    COVERAGE_TOO_LOW = "coverage_too_low"
+    BUDGET_EXCEEDED = "budget_exceeded"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+    INTERNAL = "internal"
+
+
+def to_utc_text(moment: datetime) -> str:
+    """The instant in UTC with microseconds and `Z`: how times stand in events and in the derived idempotency key."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _only_iso_8601(value: Any) -> Any:
+    """pydantic takes Unix seconds for a time too; a publisher that sends them made a mistake we must not guess at."""
+    if isinstance(value, datetime):
+        return value
+    if not isinstance(value, str) or not _ISO_8601.match(value):
+        raise ValueError("expected an ISO 8601 time with a zone")
+    return value
+
+
+def _plain_path(value: str) -> str:
+    """`bucket/key` without anything that a store could resolve to another place."""
+    segments = value.split("/")
+    if len(segments) < 2 or any(segment in {"", ".", ".."} for segment in segments) or "\\" in value:
+        raise ValueError("expected bucket/key without empty, '.' or '..' segments, leading '/' or backslash")
+    return _plain_text(value)
+
+
+def _plain_text(value: str) -> str:
+    """Text without control characters and lone surrogates: neither PostgreSQL nor a header takes them."""
+    if any(ord(char) < 0x20 or 0x7F <= ord(char) <= 0x9F or 0xD800 <= ord(char) <= 0xDFFF for char in value):
+        raise ValueError("expected no control characters and no lone surrogates")
+    return value
+
+
+Instant = Annotated[
+    AwareDatetime,
+    BeforeValidator(_only_iso_8601),
+    PlainSerializer(to_utc_text, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+StoragePath = Annotated[
+    str, Field(strict=True, max_length=1024), BeforeValidator(lambda v: v if not isinstance(v, str) else _plain_path(v))
+]
+IdempotencyKey = Annotated[
+    str,
+    Field(strict=True, min_length=1, max_length=200),
+    BeforeValidator(lambda v: v if not isinstance(v, str) else _plain_text(v)),
+]
+Count = Annotated[int, Field(strict=True, ge=0, le=_LARGEST_EXACT_INTEGER)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Event(BaseModel):
+    """What the four events share: a name, which is topic and `ce_type`, and a version of its data."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    event_type: ClassVar[str]
+    schema_version: ClassVar[int] = 1
+
+    @classmethod
+    def schema_id(cls) -> str:
+        """The `$id` of the event's JSON Schema, sent as `ce_dataschema`."""
+        return f"urn:full-pass:schemas:{cls.event_type}:{cls.schema_version}"
+
+
+class QuickPassCompleted(Event):
+    """A user's quick pass is done, and the chat export lies at `storage_path`. The only event that comes in."""
+
+    event_type: ClassVar[str] = "quick-pass-completed"
+
+    user_id: uuid.UUID = Field(description="The user. The record's key is not looked at; this field decides.")
+    storage_path: StoragePath = Field(
+        description="Where the export lies, as `bucket/key` in the export store.",
+        examples=["exports/2026/11/ada.json"],
+    )
+    completed_at: Instant = Field(
+        description="When the quick pass ended, with a time zone; the same instant in every publication of the event.",
+        examples=["2026-11-24T09:30:00Z"],
+    )
+    idempotency_key: IdempotencyKey | None = Field(
+        default=None, description="Runs happen once per user and key. Derived from the other three fields if absent."
+    )
+    conversation_count: Count | None = Field(default=None, description="Conversations in the export, for estimates.")
+    message_count: Count | None = Field(default=None, description="Messages in the export, for estimates.")
+
+    def key(self) -> str:
+        """The idempotency key: the publisher's, or the SHA-256 of user, path and instant."""
+        return self.idempotency_key or derived_idempotency_key(self.user_id, self.storage_path, self.completed_at)
+
+
+class _Outgoing(Event):
+    user_id: uuid.UUID = Field(description="The user; also the record's key and `ce_subject`.")
+    idempotency_key: str = Field(description="Of the completion event that this run answers.")
+    generation: int = Field(ge=0, description="0 is live traffic; every replay and every retry has a number of its own.")
+    run_id: uuid.UUID = Field(description="UUIDv5 of user, idempotency key and generation.")
+
+
+class MemorySaved(_Outgoing):
+    """The user's MEMORY is new. Changes `memory_md` only; `soulprint_text` follows with `v2-completed`."""
+
+    event_type: ClassVar[str] = "memory-saved"
+
+    profile_version: int = Field(ge=1, description="The version of the profile row that this event announces.")
+    memory_sha256: Sha256 = Field(description="SHA-256 of `memory_md` in UTF-8.")
+    memory_chars: int = Field(ge=0, description="Length of `memory_md` in characters.")
+    fact_count: int = Field(ge=0, description="Facts after consolidation, before reduction.")
+    coverage: float = Field(ge=0, le=1, description="Chunks that were answered ÷ chunks.")
+    saved_at: Instant
+
+
+class Usage(BaseModel):
+    """What a run bought in all its attempts. Recorded answers count nothing."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model_calls: int = Field(ge=0)
+    input_tokens: int = Field(ge=0)
+    output_tokens: int = Field(ge=0)
+    cost_usd: float | None = Field(ge=0, description="`null` for a model without a known price.")
+
+
+class V2Completed(_Outgoing):
+    """All five sections and `soulprint_text` are new, and of one run."""
+
+    event_type: ClassVar[str] = "v2-completed"
+
+    profile_version: int = Field(ge=1, description="The version of the profile row that this event announces.")
+    soulprint_sha256: Sha256 = Field(description="SHA-256 of `soulprint_text` in UTF-8.")
+    sections: list[Literal["soul", "identity", "user", "agents", "tools"]] = Field(min_length=5, max_length=5)
+    conversations_sampled: int = Field(ge=0, description="Conversations that the sections were made from.")
+    model: str
+    usage: Usage
+    completed_at: Instant
+
+
+class V2Failed(_Outgoing):
+    """The run ended without new sections. What the user had before stays."""
+
+    event_type: ClassVar[str] = "v2-failed"
+
+    profile_version: int | None = Field(description="The version of the profile row as it is now; `null` without one.")
+    error_code: ErrorCode
+    error_detail: str = Field(max_length=500, description="What was expected and what came; never user content.")
+    stage: str = Field(description="The stage that the run was in: starting, reading, facts, memory or sections.")
+    attempts: int = Field(ge=0, description="How often the run was claimed.")
+    memory_saved: bool = Field(description="Whether this run saved a MEMORY before it failed.")
+    failed_at: Instant
+
+
+EVENTS: tuple[type[Event], ...] = (QuickPassCompleted, MemorySaved, V2Completed, V2Failed)
+
+
+def derived_idempotency_key(user_id: uuid.UUID, storage_path: str, completed_at: datetime) -> str:
+    """SHA-256, in hex, of user (lower case), path and instant (UTC, microseconds, `Z`), joined by newlines."""
+    text = "\n".join((str(user_id), storage_path, to_utc_text(completed_at)))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def run_id_of(user_id: uuid.UUID, idempotency_key: str, generation: int) -> uuid.UUID:
+    """The run's id follows from what it is for, so a ledger that was restored announces the same ids again."""
+    return uuid.uuid5(FULL_PASS_NAMESPACE, f"{user_id}\n{idempotency_key}\n{generation}")
+
+
+def event_id_of(run_id: uuid.UUID, event_type: str) -> uuid.UUID:
+    """`ce_id`: UUIDv5 of run and type, so a repeated event has the same id and readers can drop it."""
+    return uuid.uuid5(run_id, event_type)
