@@ -1,0 +1,106 @@
+"""`full_pass_model_calls`: the record of every answer that was paid for (design, way of the data, 4)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import or_, select, text, update
+
+from consumer.postgres import tables
+from consumer.postgres.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedAnswer:
+    """An answer as it came. `content`: the JSON text of the message's content blocks; `verdict`: None while usable."""
+
+    content: str
+    stop_reason: str | None
+    input_tokens: int
+    output_tokens: int
+    verdict: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BilledAnswer:
+    """An answer to be recorded. `cost_usd` is None for a model without a known price; `spend_usd` is what the day's
+    spend counts for it all the same (the dearest known price then)."""
+
+    request_sha256: str
+    kind: str
+    model: str
+    content: str
+    stop_reason: str | None
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal | None
+    spend_usd: Decimal
+
+
+class Answers:
+    """Recorded answers of a user, found again by the hash of the whole request."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, user_id: UUID, run_id: UUID, request_sha256: str) -> RecordedAnswer | None:
+        """The user's recorded answer to this very request.
+
+        One that was judged unusable is found only by the run that bought it: a crash doesn't buy it again, and another
+        run asks anew.
+        """
+        table = tables.model_calls.c
+        question = select(table.content, table.stop_reason, table.input_tokens, table.output_tokens, table.verdict).where(
+            table.user_id == user_id,
+            table.request_sha256 == request_sha256,
+            or_(table.verdict.is_(None), table.run_id == run_id),
+        )
+        async with self._database.transaction() as transaction:
+            row = (await transaction.execute(question)).one_or_none()
+        return None if row is None else RecordedAnswer(*row)
+
+    async def record(self, run_id: UUID, user_id: UUID, answer: BilledAnswer) -> None:
+        """Keep an answer that was paid for, and add it to what the run and the hour have cost. Lease or not: money was spent.
+
+        It is a step forward: failures and `held_up_since` of a run that is still open are cleared.
+        """
+        async with self._database.transaction() as transaction:
+            await transaction.execute(_RECORD, {"run_id": run_id, "user_id": user_id, **asdict(answer)})
+
+    async def judge(self, user_id: UUID, request_sha256: str, verdict: str) -> None:
+        """Note that an answer can't be used, and why in one word."""
+        statement = (
+            update(tables.model_calls)
+            .where(tables.model_calls.c.user_id == user_id, tables.model_calls.c.request_sha256 == request_sha256)
+            .values(verdict=verdict)
+        )
+        async with self._database.transaction() as transaction:
+            await transaction.execute(statement)
+
+
+_RECORD = text("""
+    WITH answer AS (
+        INSERT INTO full_pass_model_calls (user_id, request_sha256, run_id, kind, model, content, stop_reason,
+                                           input_tokens, output_tokens, cost_usd)
+        VALUES (:user_id, :request_sha256, :run_id, :kind, :model, :content, :stop_reason,
+                :input_tokens, :output_tokens, CAST(:cost_usd AS numeric))
+        ON CONFLICT (user_id, request_sha256) DO UPDATE
+        SET run_id = excluded.run_id, content = excluded.content, stop_reason = excluded.stop_reason, verdict = NULL,
+            input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens,
+            cost_usd = excluded.cost_usd, created_at = clock_timestamp()
+    ), run AS (
+        UPDATE full_pass_runs
+        SET model_calls = model_calls + 1, input_tokens = input_tokens + :input_tokens,
+            output_tokens = output_tokens + :output_tokens, cost_usd = cost_usd + CAST(:cost_usd AS numeric),
+            failures = CASE WHEN finished_at IS NULL THEN 0 ELSE failures END,
+            held_up_since = CASE WHEN finished_at IS NULL THEN NULL ELSE held_up_since END,
+            error_code = CASE WHEN finished_at IS NULL THEN NULL ELSE error_code END,
+            error_detail = CASE WHEN finished_at IS NULL THEN NULL ELSE error_detail END
+        WHERE run_id = :run_id
+    )
+    INSERT INTO full_pass_spend AS spend (hour, cost_usd)
+    VALUES (date_trunc('hour', clock_timestamp(), 'UTC'), CAST(:spend_usd AS numeric))
+    ON CONFLICT (hour) DO UPDATE SET cost_usd = spend.cost_usd + excluded.cost_usd
+""")

@@ -1,0 +1,101 @@
+"""`full-pass db upgrade`: Alembic, in a version table of its own so that it lives beside another history."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from consumer.errors import CommandError
+from consumer.postgres import tables
+from consumer.postgres.application_tables import require_owner
+from consumer.postgres.database import Database, speaking_plainly, sqlstate
+
+VERSION_TABLE = "full_pass_alembic_version"
+LOCK_TIMEOUT_SECONDS = 2
+LOCK_TRIES = 30
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+async def upgrade(database: Database, revision: str = "head") -> str:
+    """Migrate to `revision` and return the revision reached.
+
+    Locks on an application's table are waited for two seconds at a time, so that its own traffic is never queued behind us
+    for longer.
+
+    Raises:
+        OwnerNeeded: with the statements that the owner of the application's tables has to run.
+        CommandError: when a table stays locked.
+        DatabaseUnavailable: when PostgreSQL is away.
+    """
+    await _migrate(database, lambda config: command.upgrade(config, revision))
+    return await current_revision(database) or ""
+
+
+async def downgrade(database: Database, revision: str = "base") -> None:
+    """Remove what this service created; raises as `upgrade` does."""
+    await _migrate(database, lambda config: command.downgrade(config, revision))
+
+
+async def current_revision(database: Database) -> str | None:
+    """The revision that the database is at; None without one."""
+    async with database.transaction() as transaction:
+        if (await transaction.execute(text(f"SELECT to_regclass('{VERSION_TABLE}')"))).scalar_one() is None:
+            return None
+        revision = (await transaction.execute(text(f"SELECT version_num FROM {VERSION_TABLE}"))).scalar_one_or_none()
+    return None if revision is None else str(revision)
+
+
+async def missing_migration(database: Database) -> str | None:
+    """Why the schema can't be worked with, or None. A revision that we don't know is a newer one, which stays compatible.
+
+    Raises:
+        DatabaseUnavailable: when PostgreSQL is away.
+    """
+    revision = await current_revision(database)
+    scripts = ScriptDirectory.from_config(_config(None))
+    head = scripts.get_current_head()
+    known = {script.revision for script in scripts.walk_revisions()}
+    if revision is None or (revision in known and revision != head):
+        return f"the database is at revision {revision or 'none'}, expected {head}: run 'full-pass db upgrade'"
+    return None
+
+
+def is_ours(_object: Any, name: str | None, kind: str, _reflected: bool, _compare_to: Any) -> bool:
+    """Which tables a comparison of models and database looks at."""
+    return kind != "table" or (name in tables.metadata.tables or name in tables.application_metadata.tables)
+
+
+async def _migrate(database: Database, work: Any) -> None:
+    for _ in range(LOCK_TRIES):
+        try:
+            await _migrate_once(database, work)
+        except DBAPIError as error:
+            if sqlstate(error) != _LOCK_NOT_AVAILABLE:
+                with speaking_plainly():
+                    raise
+            await asyncio.sleep(0.2)
+        else:
+            return
+    raise CommandError("the application's tables stayed locked for a minute; try again when its long transactions are over")
+
+
+async def _migrate_once(database: Database, work: Any) -> None:
+    async with database.engine.begin() as connection:
+        await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"))
+        await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('full-pass migrations'))"))
+        await connection.run_sync(require_owner)
+        await connection.run_sync(lambda synchronous: work(_config(synchronous)))
+
+
+def _config(connection: Connection | None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    return config

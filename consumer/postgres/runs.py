@@ -1,0 +1,320 @@
+"""The ledger: which runs there are, who works on them, and when they may be tried (design, "The life of a run").
+
+PostgreSQL's clock decides everywhere. `attempt` rises with every claim and is the fencing token: a statement that names an
+attempt that is over changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.exc import IntegrityError
+
+from consumer.errors import LostLease
+from consumer.postgres.database import Database
+from consumer.postgres.wakeups import RUNS_CHANNEL
+from schemas.events import run_id_of
+
+LIVE_PRIORITY = 0
+REPLAY_PRIORITY = 10
+_CONTENDED_CLAIMS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A completion event that was accepted. `event` holds its known fields only, ready for JSON."""
+
+    user_id: UUID
+    idempotency_key: str
+    completed_at: datetime
+    event: dict[str, Any]
+    traceparent: str
+    generation: int = 0
+    priority: int = LIVE_PRIORITY
+
+    @property
+    def run_id(self) -> UUID:
+        """UUIDv5 of user, key and generation."""
+        return run_id_of(self.user_id, self.idempotency_key, self.generation)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run in this worker's hands, as it was when it was claimed. `attempt` is the fencing token."""
+
+    run_id: UUID
+    user_id: UUID
+    idempotency_key: str
+    generation: int
+    attempt: int
+    failures: int
+    completed_at: datetime
+    storage_path: str
+    traceparent: str
+    stage: str
+    memory_saved_at: datetime | None
+    error_code: str | None
+    error_detail: str | None
+
+
+class Ledger:
+    """`full_pass_runs`, as intake and executor use it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def accept(self, runs: Sequence[NewRun]) -> int:
+        """Insert pending runs in bulk and wake the executors; runs that are there already stay as they are.
+
+        Sorted by key, so that two intakes with the same events wait for each other instead of deadlocking.
+
+        Returns:
+            How many were new.
+
+        Raises:
+            DataRefused: when PostgreSQL takes one of the values for no value; insert one by one to find it.
+            DatabaseUnavailable: when it can't be reached; nothing was inserted, or all of it.
+        """
+        if not runs:
+            return 0
+        ordered = sorted(runs, key=lambda run: (run.user_id, run.idempotency_key, run.generation))
+        async with self._database.transaction() as transaction:
+            return int((await transaction.execute(_ACCEPT, _columns(ordered))).scalar_one())
+
+    async def claim(self, lease_seconds: float, held: Collection[UUID], *, expired_count: bool, suspects: bool) -> Claim | None:
+        """Take one run: one whose holder went silent, else by priority the newest due run of a user without a running one.
+
+        Args:
+            lease_seconds: how long the run is ours unless we renew.
+            held: runs in this worker's hands, which it never claims from itself.
+            expired_count: whether silence means anything now; not so just after we lost PostgreSQL ourselves.
+            suspects: whether a run with two or more failures may be taken.
+        """
+        values = {"lease": lease_seconds, "held": list(held), "expired_count": expired_count, "suspects": suspects}
+        for _ in range(_CONTENDED_CLAIMS):
+            try:
+                async with self._database.transaction() as transaction:
+                    row = (await transaction.execute(_CLAIM, values)).one_or_none()
+            except IntegrityError:
+                continue  # another worker took another run of the same user in this moment: look again
+            return None if row is None else _claim_of(row)
+        return None
+
+    async def seconds_until_next(self) -> float | None:
+        """Seconds until the earliest due time or end of a lease that is still ahead; None when there is none."""
+        async with self._database.transaction() as transaction:
+            seconds = (await transaction.execute(_SECONDS_UNTIL_NEXT)).scalar_one()
+        return None if seconds is None else float(seconds)
+
+    async def renew(self, claims: Collection[Claim], lease_seconds: float) -> set[UUID]:
+        """Renew the leases of runs under way, and return those that are ours no longer.
+
+        A row that is locked is being saved through the door, which renews it: it is passed over, so that a long save never
+        costs the other runs their leases.
+        """
+        if not claims:
+            return set()
+        values = {
+            "run_ids": [claim.run_id for claim in claims],
+            "attempts": [claim.attempt for claim in claims],
+            "lease": lease_seconds,
+        }
+        async with self._database.transaction() as transaction:
+            rows = (await transaction.execute(_RENEW, values)).all()
+        return {row.run_id for row in rows if not row.held}
+
+    async def enter_stage(self, claim: Claim, stage: str, lease_seconds: float) -> None:
+        """Note the stage that a run has come to, and renew its lease.
+
+        Raises:
+            LostLease: when another worker has the run.
+        """
+        values = {"run_id": claim.run_id, "attempt": claim.attempt, "stage": stage, "lease": lease_seconds}
+        async with self._database.transaction() as transaction:
+            if (await transaction.execute(_ENTER_STAGE, values)).rowcount == 0:
+                raise LostLease
+
+    async def note_coverage(self, claim: Claim, coverage: float) -> None:
+        """Note the share of chunks that were answered, whether or not it is enough."""
+        values = {"run_id": claim.run_id, "attempt": claim.attempt, "coverage": coverage}
+        async with self._database.transaction() as transaction:
+            await transaction.execute(_NOTE_COVERAGE, values)
+
+    async def put_back(self, claim: Claim) -> bool:
+        """Hand a run back untouched (shutdown, an outage that waits for an operator): due now, no failure counted."""
+        return await self._hand_back(_PUT_BACK, claim)
+
+    async def put_back_for_outage(
+        self, claim: Claim, base_seconds: float, most_seconds: float, give_up_seconds: float | None
+    ) -> bool:
+        """Hand a run back because something that it needs is away.
+
+        Due again after as long as it has been held up already (a backoff that doubles), at least `base_seconds` and at most
+        `most_seconds`, a quarter of it left to chance.
+
+        Returns:
+            False when nothing was written: the outage lasts longer than `give_up_seconds` (None: it never does), or the
+            run is no longer ours. Ending it through the door tells which.
+        """
+        return await self._hand_back(_PUT_BACK_FOR_OUTAGE, claim, base=base_seconds, most=most_seconds, give_up=give_up_seconds)
+
+    async def put_back_in_grace(self, claim: Claim, base_seconds: float, grace_seconds: float) -> bool:
+        """Hand a run back because its profile or export is not there yet; looked for again at least once a second at first.
+
+        Returns:
+            False when the grace since the run was accepted is over, or the run is no longer ours.
+        """
+        return await self._hand_back(_PUT_BACK_IN_GRACE, claim, base=base_seconds, grace=grace_seconds)
+
+    async def put_back_failed(self, claim: Claim, code: str, detail: str, delay_seconds: float) -> bool:
+        """Hand a run back and count a failure; `code` is what it ends with if this was one too many."""
+        return await self._hand_back(_PUT_BACK_FAILED, claim, code=code, detail=detail, delay=delay_seconds)
+
+    async def _hand_back(self, statement: Any, claim: Claim, **values: Any) -> bool:
+        bound = {"run_id": claim.run_id, "attempt": claim.attempt, **values}
+        async with self._database.transaction() as transaction:
+            if (await transaction.execute(statement, bound)).rowcount == 0:
+                return False
+            await transaction.execute(NOTIFY_RUNS)
+        return True
+
+
+def _columns(runs: Sequence[NewRun]) -> dict[str, list[Any]]:
+    return {
+        "run_ids": [run.run_id for run in runs],
+        "user_ids": [run.user_id for run in runs],
+        "keys": [run.idempotency_key for run in runs],
+        "generations": [run.generation for run in runs],
+        "priorities": [run.priority for run in runs],
+        "completed_at": [run.completed_at for run in runs],
+        "events": [json.dumps(run.event, ensure_ascii=False) for run in runs],
+        "traceparents": [run.traceparent for run in runs],
+    }
+
+
+def _claim_of(row: Row[Any]) -> Claim:
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented name for a row as a mapping
+    return Claim(storage_path=values.pop("event")["storage_path"], **values)
+
+
+NOTIFY_RUNS = text(f"SELECT pg_notify('{RUNS_CHANNEL}', '')")
+
+_ACCEPT = text(f"""
+    WITH accepted AS (
+        INSERT INTO full_pass_runs (run_id, user_id, idempotency_key, generation, priority, completed_at, event, traceparent)
+        SELECT run_id, user_id, idempotency_key, generation, priority, completed_at, event::jsonb, traceparent
+        FROM unnest(
+            CAST(:run_ids AS uuid[]), CAST(:user_ids AS uuid[]), CAST(:keys AS text[]), CAST(:generations AS bigint[]),
+            CAST(:priorities AS smallint[]), CAST(:completed_at AS timestamptz[]), CAST(:events AS text[]),
+            CAST(:traceparents AS text[])
+        ) AS new (run_id, user_id, idempotency_key, generation, priority, completed_at, event, traceparent)
+        ON CONFLICT DO NOTHING
+        RETURNING 1
+    )
+    SELECT count(*), CASE WHEN count(*) > 0 THEN pg_notify('{RUNS_CHANNEL}', '') END FROM accepted
+""")
+
+_NEWER = "({a}.completed_at, {a}.generation, {a}.run_id) > ({b}.completed_at, {b}.generation, {b}.run_id)"
+"""*Newer*, between two runs of a user: a later event, then a higher generation, then a greater id."""
+
+NEWER_SAVED = f"""EXISTS (
+    SELECT FROM full_pass_runs AS other
+    WHERE other.user_id = run.user_id AND other.memory_saved_at IS NOT NULL AND {_NEWER.format(a="other", b="run")}
+)"""
+
+_CLAIM = text(f"""
+    WITH silent AS (
+        SELECT run_id, true AS expired FROM full_pass_runs
+        WHERE status = 'running' AND lease_until < statement_timestamp()
+          AND :expired_count AND statement_timestamp() > pg_postmaster_start_time() + make_interval(secs => :lease)
+          AND NOT run_id = ANY(CAST(:held AS uuid[])) AND (:suspects OR failures < 1)
+        ORDER BY lease_until LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+    ), due AS (
+        SELECT run_id, false AS expired FROM full_pass_runs AS run
+        WHERE NOT EXISTS (SELECT FROM silent)
+          AND status = 'pending' AND due_at <= statement_timestamp() AND (:suspects OR failures < 2)
+          AND NOT EXISTS (
+              SELECT FROM full_pass_runs AS other WHERE other.user_id = run.user_id AND other.status = 'running')
+          AND NOT EXISTS (
+              SELECT FROM full_pass_runs AS other
+              WHERE other.user_id = run.user_id AND other.status = 'pending' AND other.due_at <= statement_timestamp()
+                AND other.priority <= run.priority AND {_NEWER.format(a="other", b="run")})
+        ORDER BY priority, due_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE full_pass_runs AS run
+    SET status = 'running', attempt = attempt + 1, failures = failures + CASE WHEN taken.expired THEN 1 ELSE 0 END,
+        held_up_since = CASE WHEN taken.expired THEN held_up_since
+                             ELSE held_up_since + (statement_timestamp() - due_at) END,
+        lease_until = clock_timestamp() + make_interval(secs => :lease),
+        started_at = coalesce(started_at, clock_timestamp())
+    FROM (SELECT * FROM silent UNION ALL SELECT * FROM due) AS taken
+    WHERE run.run_id = taken.run_id
+    RETURNING run.run_id, user_id, idempotency_key, generation, attempt, failures, completed_at, event, traceparent, stage,
+              memory_saved_at, error_code, error_detail
+""")
+
+_SECONDS_UNTIL_NEXT = text("""
+    SELECT extract(epoch FROM least(
+        (SELECT min(due_at) FROM full_pass_runs WHERE status = 'pending' AND due_at > statement_timestamp()),
+        (SELECT min(lease_until) FROM full_pass_runs WHERE status = 'running' AND lease_until > statement_timestamp())
+    ) - clock_timestamp())
+""")
+
+_RENEW = text("""
+    WITH held AS (
+        SELECT * FROM unnest(CAST(:run_ids AS uuid[]), CAST(:attempts AS integer[])) AS held (run_id, attempt)
+    ), free AS (
+        SELECT run_id, attempt FROM full_pass_runs JOIN held USING (run_id, attempt)
+        WHERE status = 'running' ORDER BY run_id FOR NO KEY UPDATE OF full_pass_runs SKIP LOCKED
+    ), renewed AS (
+        UPDATE full_pass_runs AS run SET lease_until = clock_timestamp() + make_interval(secs => :lease)
+        FROM free WHERE run.run_id = free.run_id
+    )
+    SELECT held.run_id, run.run_id IS NOT NULL AS held
+    FROM held LEFT JOIN full_pass_runs AS run
+      ON run.run_id = held.run_id AND run.attempt = held.attempt AND run.status = 'running'
+""")
+
+_OURS = "run_id = :run_id AND attempt = :attempt AND status = 'running'"
+
+_ENTER_STAGE = text(f"""
+    UPDATE full_pass_runs SET stage = :stage, lease_until = clock_timestamp() + make_interval(secs => :lease) WHERE {_OURS}
+""")
+
+_NOTE_COVERAGE = text(f"UPDATE full_pass_runs SET coverage = :coverage WHERE {_OURS}")
+
+_PUT_BACK = text(f"""
+    UPDATE full_pass_runs SET status = 'pending', lease_until = NULL, due_at = clock_timestamp() WHERE {_OURS}
+""")
+
+_PUT_BACK_FOR_OUTAGE = text(f"""
+    UPDATE full_pass_runs
+    SET status = 'pending', lease_until = NULL,
+        held_up_since = CASE WHEN CAST(:give_up AS float8) IS NULL THEN held_up_since
+                             ELSE coalesce(held_up_since, clock_timestamp()) END,
+        due_at = clock_timestamp() + make_interval(secs => (0.75 + random() / 4) * least(CAST(:most AS float8), greatest(
+            CAST(:base AS float8), extract(epoch FROM clock_timestamp() - held_up_since)::float8)))
+    WHERE {_OURS} AND (CAST(:give_up AS float8) IS NULL OR held_up_since IS NULL
+                       OR clock_timestamp() < held_up_since + make_interval(secs => CAST(:give_up AS float8)))
+""")
+
+_PUT_BACK_IN_GRACE = text(f"""
+    UPDATE full_pass_runs
+    SET status = 'pending', lease_until = NULL,
+        due_at = least(created_at + make_interval(secs => :grace), clock_timestamp() + make_interval(
+            secs => least(CAST(:base AS float8), greatest(0.2, extract(epoch FROM clock_timestamp() - created_at)::float8 / 2))))
+    WHERE {_OURS} AND clock_timestamp() < created_at + make_interval(secs => :grace)
+""")
+
+_PUT_BACK_FAILED = text(f"""
+    UPDATE full_pass_runs
+    SET status = 'pending', lease_until = NULL, failures = failures + 1, error_code = :code, error_detail = :detail,
+        due_at = clock_timestamp() + make_interval(secs => :delay)
+    WHERE {_OURS}
+""")
