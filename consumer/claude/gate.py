@@ -1,0 +1,209 @@
+"""The one way to the model: recorded answer, else Pace, call, record (design, the way of the data, 4)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+from weakref import WeakValueDictionary
+
+from consumer.claude.api import Api, Message, to_text
+from consumer.claude.models import dearest, price_of
+from consumer.claude.pace import BACKOFF_MAX_SECONDS, Call, Pace
+from consumer.claude.requests import Answer, Request
+from consumer.claude.trouble import Trouble
+from consumer.errors import Outage
+from consumer.logs import get_log
+from consumer.metrics import Metrics
+from consumer.postgres.answers import BilledAnswer
+from consumer.settings import Settings
+from schemas.events import ErrorCode
+
+if TYPE_CHECKING:
+    from consumer.postgres.answers import Answers
+
+TRIES = 5
+# A run that is told to stop still gets this long to write down what was paid for.
+RECORDING_MAX_SECONDS = 10.0
+
+_STOP_REASONS = frozenset(
+    {"end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal", "model_context_window_exceeded"}
+)
+Result = TypeVar("Result")
+_log = get_log("claude")
+
+
+class Claude:
+    """The model API of one worker: the SDK's client, Pace, the record."""
+
+    def __init__(self, settings: Settings, answers: Answers, metrics: Metrics) -> None:
+        """Open no connection yet.
+
+        Raises:
+            ConfigurationError: ANTHROPIC_API_KEY is missing or can't be a key.
+        """
+        self.api = Api(settings)
+        self.pace = Pace(settings.model_concurrency, settings.retry_backoff_seconds, metrics)
+        self.backoff_seconds = settings.retry_backoff_seconds
+        self.answers = answers
+        self.metrics = metrics
+
+    def for_run(self, run_id: UUID, user_id: UUID) -> RunClaude:
+        """The gate as one run sees it: with its user's recorded answers."""
+        return RunClaude(self, run_id, user_id)
+
+    async def close(self) -> None:
+        """Close the connections. Runs must have ended."""
+        await self.api.close()
+
+
+class RunClaude:
+    """What the stages of one run ask through."""
+
+    def __init__(self, claude: Claude, run_id: UUID, user_id: UUID) -> None:
+        self._claude = claude
+        self._run_id = run_id
+        self._user_id = user_id
+        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @property
+    def model(self) -> str:
+        """The model of every call."""
+        return self._claude.api.model
+
+    async def ask(self, request: Request) -> Answer:
+        """The user's recorded answer to the very same request, or a bought one, which is recorded before it is returned.
+
+        Raises:
+            Outage: the model API can't be used now; OperatorTrouble where an operator has to end that.
+            FinalError: `model_rejected`.
+        """
+        sha256 = request.sha256(self.model)
+        # Two equal requests of a run at the same moment are one: the second finds what the first recorded.
+        async with self._asking.setdefault(sha256, asyncio.Lock()):
+            found = await self._claude.answers.find(self._user_id, self._run_id, sha256)
+            if found is not None:
+                self._count(request, "recorded")
+                message = Message(found.content, found.stop_reason, found.input_tokens, found.output_tokens)
+                return _to_answer(sha256, message, recorded=True)
+            return _to_answer(sha256, await self._buy(request, sha256), recorded=False)
+
+    async def judge(self, answer: Answer, verdict: str) -> None:
+        """Note why an answer is unusable: from now on it serves this run alone, so that a crash doesn't buy it again."""
+        await self._claude.answers.judge(self._user_id, answer.request_sha256, verdict)
+
+    async def count_tokens(self, request: Request) -> int:
+        """The API's own count of the request's input tokens; costs nothing and is not recorded.
+
+        Raises:
+            Outage, FinalError: as `ask` does.
+        """
+
+        async def once(_call: Call) -> int | Trouble:
+            # Says nothing about whether an answer can be bought (an empty account may count): Pace is told of trouble only.
+            return await self._claude.api.count_tokens(request)
+
+        return await persevere(self._claude.pace, self._run_id, self._claude.backoff_seconds, once)
+
+    async def _buy(self, request: Request, sha256: str) -> Message:
+        async def once(call: Call) -> Message | Trouble:
+            with self._claude.metrics.model_call_seconds.labels(request.kind).time():
+                outcome = await self._claude.api.create(request)
+            if isinstance(outcome, Trouble):
+                self._count(request, outcome.outcome)
+            else:
+                self._claude.pace.succeeded(call)
+                self._count(request, outcome.stop_reason if outcome.stop_reason in _STOP_REASONS else "other")
+            return outcome
+
+        message = await persevere(self._claude.pace, self._run_id, self._claude.backoff_seconds, once)
+        await to_its_end(self._record(request, sha256, message))
+        return message
+
+    async def _record(self, request: Request, sha256: str, message: Message) -> None:
+        price = price_of(self.model, message.input_tokens)
+        cost = None if price is None else price.cost_usd(message.input_tokens, message.output_tokens)
+        self._meter(message, cost)
+        billed = BilledAnswer(
+            request_sha256=sha256,
+            kind=request.kind,
+            model=self.model,
+            content=message.content,
+            stop_reason=message.stop_reason,
+            input_tokens=message.input_tokens,
+            output_tokens=message.output_tokens,
+            cost_usd=cost,
+            spend_usd=dearest().cost_usd(message.input_tokens, message.output_tokens) if cost is None else cost,
+        )
+        await self._claude.answers.record(self._run_id, self._user_id, billed)
+
+    def _count(self, request: Request, outcome: str | None) -> None:
+        self._claude.metrics.model_calls.labels(request.kind, outcome).inc()
+
+    def _meter(self, message: Message, cost: Decimal | None) -> None:
+        metrics = self._claude.metrics
+        metrics.model_tokens.labels("input").inc(message.input_tokens)
+        metrics.model_tokens.labels("output").inc(message.output_tokens)
+        metrics.model_cost_usd.inc(float(cost or 0))
+
+
+async def persevere(
+    pace: Pace, run_id: UUID, backoff_seconds: float, once: Callable[[Call], Awaitable[Result | Trouble]]
+) -> Result:
+    """Call until it goes well, as far as Pace allows and at most `TRIES` times.
+
+    A trouble that names no time to come back at makes this call wait by itself, and others go on.
+
+    Raises:
+        Outage: Pace is shut, or this call alone keeps failing.
+    """
+    for tried in range(1, TRIES + 1):
+        async with pace.slot(run_id) as call:
+            outcome = await once(call)
+            if not isinstance(outcome, Trouble):
+                return outcome
+            pace.troubled(call, outcome)
+        if tried == TRIES:
+            detail = f"one call failed {TRIES} times while others may have gone well: {outcome.what}"
+            raise Outage(ErrorCode.MODEL_UNAVAILABLE, detail, outcome.retry_after_seconds or backoff_seconds)
+        if outcome.retry_after_seconds is None:
+            await pace.back_off(min(backoff_seconds * 2 ** (tried - 1), BACKOFF_MAX_SECONDS))
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await the work, and finish it even if the caller is cancelled meanwhile; it never outlives this call.
+
+    After a cancellation it has `RECORDING_MAX_SECONDS` left, and the cancellation goes on afterwards.
+    """
+    # A task group would cancel the work together with the caller: this is the one thing that must not happen here.
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        await _last_seconds_of(task)
+        raise
+    task.result()
+
+
+async def _last_seconds_of(task: asyncio.Task[None]) -> None:
+    try:
+        await asyncio.wait({task}, timeout=RECORDING_MAX_SECONDS)
+    finally:
+        task.cancel()
+    await asyncio.wait({task})
+    if task.cancelled() or task.exception() is not None:
+        _log.error("answer_not_recorded", exc_info=None if task.cancelled() else task.exception())
+
+
+def _to_answer(sha256: str, message: Message, *, recorded: bool) -> Answer:
+    return Answer(
+        request_sha256=sha256,
+        text=to_text(message.content),
+        stop_reason=message.stop_reason,
+        input_tokens=message.input_tokens,
+        output_tokens=message.output_tokens,
+        recorded=recorded,
+    )

@@ -1,0 +1,177 @@
+"""Cut the top level of an export into its conversations while it streams in (specification 1).
+
+Between two objects of an array stands `},{` at the depth of the array. These places are looked for with a regular expression,
+and how deep they lie is counted by operations that run in C: the text is reduced to its quotes, then to the brackets outside of
+strings. A span between two such places that doesn't decode as one value is read once more, bracket by bracket.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterator
+from typing import TypeVar
+
+from consumer.exports.window import Window, unreadable
+
+MAX_CONVERSATION_BYTES = 128 * 1024 * 1024
+
+_BOUNDARY = re.compile(rb"\}[ \t\r\n]*+,[ \t\r\n]*+\{")
+_MAY_GO_ON = b" \t\r\n,}\\"  # at the end of what was read: a boundary or an escape that is not complete
+_OPENING = (b"{", b"[")
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'"{}[]'))
+
+T = TypeVar("T")
+
+
+def split(
+    pieces: Iterator[bytes], decode: Callable[[bytes], T | None], max_conversation_bytes: int = MAX_CONVERSATION_BYTES
+) -> Iterator[tuple[T | None, bool]]:
+    """The elements of a JSON array, of the array `conversations` of an object, or that object as a whole.
+
+    Yields each as `decode` gives it, None for one that it does not take, and whether it is the whole document. Holds one
+    element and one piece at a time.
+
+    Raises:
+        FinalError: `export_unreadable` when the brackets don't add up, the text is cut off or goes on after its end;
+            `export_too_large` when one element has more than `max_conversation_bytes`.
+    """
+    window = Window(pieces, max_conversation_bytes)
+    offset, opening = window.skip_space()
+    window.advance(offset)
+    if opening == b"[":
+        window.advance(1)
+        for value in _array(window, decode):
+            yield value, False
+    elif opening == b"{":
+        if _enter_conversations(window):
+            for value in _array(window, decode):
+                yield value, False
+            _leave_object(window)
+        else:
+            yield decode(window.take(window.end_of_value(0))), True
+    else:
+        raise unreadable("expected a JSON array or object, and it begins with something else")
+    if window.skip_space()[1]:
+        raise unreadable("there is text after its end")
+
+
+def _enter_conversations(window: Window) -> bool:
+    """Go behind the opening bracket of the object's array `conversations`; False, staying where it is, without one."""
+    offset = 1
+    while True:
+        offset, char = window.skip_space(offset)
+        if char == b"}" or not char:
+            return False
+        key_end = window.end_of_value(offset)
+        key = window.buffer[window.position + offset : window.position + key_end]
+        offset = _expect(window, key_end, b":")
+        offset, char = window.skip_space(offset)
+        if key == b'"conversations"' and char == b"[":
+            window.advance(offset + 1)
+            return True
+        offset, char = window.skip_space(window.end_of_value(offset))
+        offset += 1 if char == b"," else 0
+
+
+def _leave_object(window: Window) -> None:
+    """Read the members behind the array and the closing bracket."""
+    offset, char = window.skip_space()
+    while char == b",":
+        offset, _ = window.skip_space(offset + 1)
+        offset, _ = window.skip_space(_expect(window, window.end_of_value(offset), b":"))
+        window.advance(window.end_of_value(offset))
+        offset, char = window.skip_space()
+    window.advance(offset)
+    window.advance(_expect(window, 0, b"}"))
+
+
+def _expect(window: Window, offset: int, wanted: bytes) -> int:
+    offset, char = window.skip_space(offset)
+    if char != wanted:
+        raise unreadable(f"expected '{wanted.decode()}' and something else came, or it is cut off")
+    return offset + 1
+
+
+def _array(window: Window, decode: Callable[[bytes], T | None]) -> Iterator[T | None]:
+    """The elements of an array whose opening bracket was just passed. Afterwards the closing one has been."""
+    offset, char = window.skip_space()
+    window.advance(offset)
+    if char == b"]":
+        window.advance(1)
+        return
+    nesting = _Nesting()
+    counted = 0  # how far behind the window's position `nesting` has looked
+    while nesting.depth >= 0:
+        decided = max(counted, _decided(window))
+        boundary = _find_boundary(window, counted, decided)
+        nesting.go_on(window.buffer[window.position + counted : window.position + (boundary or decided)])
+        counted = boundary or decided
+        if boundary is None and not window.extend():
+            break
+        if boundary is None or nesting.depth or nesting.in_string:
+            continue
+        counted = 0
+        value = decode(window.take(boundary))
+        if value is not None:
+            yield value
+            window.advance(window.skip_space(_expect(window, 0, b","))[0])
+            continue
+        window.advance(-boundary)  # the value is no JSON as it stands
+        if (yield from _one_by_one(window, decode, boundary)):
+            return
+    yield from _one_by_one(window, decode, None)
+
+
+class _Nesting:
+    """How deep below the array the text has come to stand, and whether inside a string."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.in_string = False
+
+    def go_on(self, text: bytes | bytearray) -> None:
+        """Count the brackets of `text`, which goes on where the last one ended and doesn't end after a backslash."""
+        if b"\\" in text:
+            text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+        strings = text.translate(None, _NOT_STRUCTURE).split(b'"')
+        outside = b"".join(strings[1 if self.in_string else 0 :: 2])
+        self.depth += outside.count(b"{") + outside.count(b"[") - outside.count(b"}") - outside.count(b"]")
+        self.in_string ^= len(strings) % 2 == 0
+
+
+def _decided(window: Window) -> int:
+    """The offset up to which no boundary and no escape can go on in what was not read yet."""
+    end = len(window.buffer)
+    while end > window.position and window.buffer[end - 1] in _MAY_GO_ON:
+        end -= 1
+    return end - window.position
+
+
+def _find_boundary(window: Window, start: int, end: int) -> int | None:
+    """The offset behind the closing bracket of the first `},{` between two offsets."""
+    match = _BOUNDARY.search(window.buffer, window.position + start, window.position + end)
+    return match.start() + 1 - window.position if match else None
+
+
+def _one_by_one(window: Window, decode: Callable[[bytes], T | None], size: int | None) -> Generator[T | None, None, bool]:
+    """The elements that begin within the next `size` bytes, or all that follow; read bracket by bracket.
+
+    Returns whether the array has ended; else the position is behind a comma.
+    """
+    done = 0
+    while size is None or done < size:
+        offset, first = window.skip_space()
+        window.advance(offset)
+        end = window.end_of_value(0)
+        value = decode(window.take(end))
+        if value is None and first not in _OPENING:
+            raise unreadable("an element of its array is no JSON")
+        yield value
+        after, char = window.skip_space()
+        window.advance(after + 1)
+        if char == b"]":
+            return True
+        if char != b",":
+            raise unreadable("expected ',' or ']' behind an element of its array, or it is cut off")
+        done += offset + end + after + 1
+    return False
