@@ -1,0 +1,163 @@
+"""Dead letters: messages that no run can be made of, kept as they came (design, "Dead letters")."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from consumer.errors import InvalidMessage
+from consumer.kafka.connection import REQUEST_TIMEOUT_MS, KafkaTrouble, connection_options, idempotent_producer, started
+from consumer.kafka.messages import Record
+from consumer.kafka.reading import partitions_of, until_its_end
+from consumer.kafka.topics import TopicNames, TopicsMissing, missing_reason
+from consumer.settings import Settings
+from schemas.events import to_utc_text
+
+ACKNOWLEDGED_WITHIN_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message and why no run can be made of it."""
+
+    record: Record
+    problem: InvalidMessage
+
+
+@dataclass(frozen=True, slots=True)
+class ListedDeadLetter:
+    """A dead letter as an operator may see it: where it lies, where it came from, when and why; never key or value."""
+
+    partition: int
+    offset: int
+    at: str
+    topic: str
+    source_partition: str
+    source_offset: str
+    reason: str
+    detail: str
+
+
+class DeadLetters:
+    """Writes dead letters, acknowledged by all replicas before anything else happens."""
+
+    def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
+        self._producer = producer
+        self._topic = topic
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, settings: Settings) -> AsyncIterator[DeadLetters]:
+        """Connect for the length of the block.
+
+        Raises:
+            KafkaTrouble: when the brokers can't be reached.
+        """
+        async with idempotent_producer(settings) as producer:
+            yield cls(producer, TopicNames(settings.topic_prefix).dead_letters)
+
+    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+        """Write all letters; when it returns they are durable.
+
+        Raises:
+            KafkaTrouble: when one could not be written; some may have been, and are written again with the batch.
+        """
+        try:
+            async with asyncio.timeout(ACKNOWLEDGED_WITHIN_SECONDS):
+                await asyncio.gather(*(self._write(letter) for letter in letters))
+        except (KafkaError, TimeoutError) as error:
+            raise KafkaTrouble(
+                f"dead letters could not be written to {self._topic} ({type(error).__name__}); intake waits rather than drops"
+            ) from error
+
+    async def _write(self, letter: DeadLetter) -> None:
+        record, headers = letter.record, _headers_of(letter)
+        try:
+            await self._send(record, record.value, headers)
+        except MessageSizeTooLargeError:
+            value = record.value or b""
+            size = ("dead_letter_value_bytes", str(len(value)).encode())
+            digest = ("dead_letter_value_sha256", hashlib.sha256(value).hexdigest().encode())
+            await self._send(record, None, [*headers, size, digest])
+
+    async def _send(self, record: Record, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
+        """Send with the time of now: the record's own may be older than the topic's retention."""
+        if value is not None or record.key is not None:
+            await self._producer.send_and_wait(self._topic, value, record.key, headers=headers)
+            return
+        # `send` refuses a record with neither key nor value, which Kafka allows.
+        batch = self._producer.create_batch()
+        batch.append(timestamp=None, key=None, value=None, headers=headers)
+        partitions = sorted(await self._producer.partitions_for(self._topic))
+        partition = partitions[record.partition % len(partitions)]
+        await (await self._producer.send_batch(batch, self._topic, partition=partition))
+
+
+def _headers_of(letter: DeadLetter) -> list[tuple[str, bytes]]:
+    """The record's own headers as they were, then ours; a reader takes the last of a name."""
+    record = letter.record
+    ours = {
+        "reason": letter.problem.reason,
+        "detail": letter.problem.detail,
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "at": to_utc_text(datetime.now(UTC)),
+    }
+    own: list[Any] = list(record.headers)
+    return [*own, *((f"dead_letter_{name}", str(value).encode()) for name, value in ours.items())]
+
+
+async def list_dead_letters(settings: Settings) -> AsyncIterator[ListedDeadLetter]:
+    """Every dead letter that Kafka has now, partition by partition, oldest first; leaves no trace in any group.
+
+    Raises:
+        TopicsMissing: when there is no dead-letter topic.
+        KafkaTrouble: when the brokers can't be reached or stop answering.
+    """
+    topic = TopicNames(settings.topic_prefix).dead_letters
+    consumer = AIOKafkaConsumer(
+        **connection_options(settings),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+    )
+    try:
+        await started(consumer)
+        if topic not in await consumer.topics():
+            raise TopicsMissing(missing_reason((topic,)))
+        for partition in await partitions_of(consumer, topic):
+            async for record in until_its_end(consumer, partition):
+                yield _listed(record)
+    except (KafkaError, TimeoutError) as error:
+        raise KafkaTrouble(f"Kafka stopped answering ({type(error).__name__})") from error
+    finally:
+        await consumer.stop()
+
+
+def _listed(record: Record) -> ListedDeadLetter:
+    headers: dict[str, Any] = dict(record.headers)
+
+    def text(name: str) -> str:
+        value = (headers.get(f"dead_letter_{name}") or b"").decode(errors="replace")
+        return "".join(char if char.isprintable() else "\ufffd" for char in value)
+
+    return ListedDeadLetter(
+        partition=record.partition,
+        offset=record.offset,
+        at=text("at"),
+        topic=text("topic"),
+        source_partition=text("partition"),
+        source_offset=text("offset"),
+        reason=text("reason"),
+        detail=text("detail"),
+    )
