@@ -1,0 +1,5 @@
+"""`python -m consumer` is `full-pass`."""
+
+from consumer.commands import main
+
+main()

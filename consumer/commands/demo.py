@@ -1,0 +1,222 @@
+"""`full-pass demo`: the main job from nothing to the three events, shown as it happens, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+import typer
+
+from consumer.commands.database import opened
+from consumer.commands.demo_screen import Screen
+from consumer.commands.output import AsJson, print_json
+from consumer.commands.sandbox import Seeded, bring_up, opened_sandbox, seed_export
+from consumer.errors import CommandError, ConfigurationError
+from consumer.exports.limits import ExportLimits
+from consumer.exports.store import ExportStore
+from consumer.full_pass.estimate import Estimate, estimate
+from consumer.full_pass.reading import read_export
+from consumer.full_pass.spool import Spool
+from consumer.kafka.publishing import publish
+from consumer.kafka.reading import ReadEvent, read_events
+from consumer.metrics import Metrics
+from consumer.postgres.overview import Overview
+from consumer.postgres.seeding import fetch_profile
+from consumer.settings import Settings, load_settings
+from schemas.events import QuickPassCompleted, run_id_of
+
+_LOOK_SECONDS = 0.2
+_READY_SECONDS = 60
+_LATENCY = ("--latency-seconds", "0.3")
+_OURS = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "EXPORT_STORE_URL")
+
+
+def demo(
+    export: Annotated[Path | None, typer.Option("--export", help="Your own export: conversations.json or the ZIP.")] = None,
+    real: Annotated[bool, typer.Option("--real", help="Use the real API with ANTHROPIC_API_KEY; asks before it spends.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Spend without asking.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the main job on a sample export in a sandbox of its own, and clean up afterwards, also after Ctrl-C.
+
+    Needs nothing but Python: Kafka and PostgreSQL come from packages (once, about a minute). The model is a stand-in that
+    answers from the export's own sentences, unless --real.
+    """
+    if export is not None and not export.is_file():
+        raise CommandError(f"there is no file {export}; expected conversations.json or the ZIP of an export")
+    if real and not os.environ.get("ANTHROPIC_API_KEY"):
+        raise ConfigurationError("--real needs ANTHROPIC_API_KEY in the environment")
+    screen = Screen(quiet=as_json)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what we started is ended, as after Ctrl-C
+    folder = Path(tempfile.mkdtemp(prefix="full-pass-demo-"))
+    _forget_the_users_own(real)
+    sandbox = opened_sandbox(folder / "sandbox", detached=False, stand_in_arguments=() if real else _LATENCY)
+    try:
+        with screen.step("Kafka, PostgreSQL, topics and tables"):
+            bring_up(sandbox)
+        document = _run(load_settings(), screen, export, real=real, yes=yes, log=folder / "worker.log")
+    finally:
+        with _undisturbed():
+            sandbox.wipe()
+            shutil.rmtree(folder, ignore_errors=True)
+    if as_json:
+        print_json(document)
+
+
+def _run(settings: Settings, screen: Screen, export: Path | None, *, real: bool, yes: bool, log: Path) -> dict[str, Any]:
+    with screen.step("an export in the store, a profile row in the database"):
+        seeded = asyncio.run(seed_export(settings, export, uuid4()))
+    if real and not yes:
+        screen.confirm(asyncio.run(_estimate(settings, seeded)), settings.model)
+    with screen.step("the worker"), _worker(log) as process:
+        _wait_until_ready(process, log)
+        screen.worker_started()
+        document = asyncio.run(_follow(settings, screen, seeded, process))
+    screen.show(document)
+    return document
+
+
+async def _follow(settings: Settings, screen: Screen, seeded: Seeded, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """Publish the event, show its run while it goes on, and gather what came out."""
+    event = QuickPassCompleted(user_id=seeded.user_id, storage_path=seeded.storage_path, completed_at=datetime.now(UTC))
+    place = await publish(settings, event)
+    screen.published(event, place)
+    async with opened(settings) as database:
+        overview = Overview(database)
+        run = await _watch(overview, screen, run_id_of(event.user_id, event.key(), 0), process)
+        events = await _read_all(settings, event.user_id, len(run["events"]))
+        profile = await fetch_profile(database, event.user_id)
+    return {
+        "run": run,
+        "profile": profile,
+        "events": [
+            {
+                "topic": event.topic,
+                "partition": event.partition,
+                "offset": event.offset,
+                "headers": event.headers,
+                "data": event.data,
+            }
+            for event in events
+        ],
+    }
+
+
+async def _watch(overview: Overview, screen: Screen, run_id: UUID, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    with screen.following() as follow:
+        while True:
+            if process.poll() is not None:
+                raise CommandError(f"the worker ended with status {process.returncode} before its run did")
+            try:
+                run = await overview.show_run(run_id)
+            except CommandError:  # intake has not taken the event yet
+                run = None
+            if run is not None:
+                follow(run)
+                if run["status"] in {"completed", "failed"} and all(event["published_at"] for event in run["events"]):
+                    return run
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _read_all(settings: Settings, user_id: UUID, count: int) -> list[ReadEvent]:
+    """What a reader gets; the rows are marked after Kafka has them, so they are there to be read."""
+    events = await read_events(settings, user_id)
+    if len(events) != count:
+        raise CommandError(f"a reader of the topics got {len(events)} events, expected {count}")
+    return events
+
+
+async def _estimate(settings: Settings, seeded: Seeded) -> Estimate:
+    limits = ExportLimits(
+        settings.max_export_bytes,
+        settings.max_export_uncompressed_bytes,
+        settings.max_compression_ratio,
+        settings.max_conversations,
+    )
+    store = ExportStore.from_url(settings.export_store_url)
+    with Spool() as spool:
+        export = await read_export(seeded.storage_path, datetime.now(UTC), store, spool, limits, Metrics())
+        return estimate(export, spool, settings.facts_tokens_per_call, settings.model)
+
+
+def _forget_the_users_own(real: bool) -> None:
+    """The demo never touches servers or stores that the environment names; the real key is used with --real alone."""
+    for variable in _OURS + (() if real else ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY")):
+        os.environ.pop(variable, None)
+    if real:
+        os.environ.setdefault("ANTHROPIC_BASE_URL", "https://api.anthropic.com")
+
+
+@contextmanager
+def _worker(log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The worker as operators start it; ended by SIGTERM, and by SIGKILL if that is not enough."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "consumer", "worker"],
+            env={**os.environ, "FULL_PASS_HTTP_PORT": "0", "FULL_PASS_LOG_FORMAT": "json"},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C reaches us alone, and we end it in order
+        )
+    try:
+        yield process
+    finally:
+        with _undisturbed():
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait for `/health/ready` of the port that the worker says it took."""
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline:
+        lines = log.read_text(encoding="utf-8").splitlines()
+        if process.poll() is not None:
+            raise CommandError(f"the worker ended with status {process.returncode}: {lines[-1] if lines else 'it said nothing'}")
+        if (port := _port_of(lines)) is not None and _answers(port):
+            return
+        time.sleep(_LOOK_SECONDS)
+    raise CommandError(f"the worker was not ready after {_READY_SECONDS} seconds")
+
+
+def _port_of(lines: list[str]) -> int | None:
+    for line in lines:
+        if '"http_listening"' in line:
+            return int(json.loads(line)["port"])
+    return None
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Clean up to the end, however often Ctrl-C is pressed."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

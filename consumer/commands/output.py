@@ -1,0 +1,84 @@
+"""How commands speak: tables for people, one JSON document for scripts, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from schemas.events import to_utc_text
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
+
+
+def to_json(document: Any) -> str:
+    """The document as JSON: times in UTC with `Z`, money as numbers."""
+    return json.dumps(document, default=_plain, ensure_ascii=False, indent=2)
+
+
+def print_json(document: Any) -> None:
+    """Write one JSON document to stdout."""
+    typer.echo(to_json(document))
+
+
+def say(line: str) -> None:
+    """A remark for the person at the terminal, on stderr."""
+    typer.echo(line, err=True)
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], nothing: str) -> None:
+    """A table of the rows, or the sentence `nothing`."""
+    if not rows:
+        typer.echo(nothing)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column.endswith("_id"))
+    for row in rows:
+        table.add_row(*(_readable(row[column]) for column in columns))
+    _console().print(table)
+
+
+def print_pairs(pairs: Mapping[str, Any]) -> None:
+    """One value a line, behind its name."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in pairs.items():
+        table.add_row(name, _readable(value))
+    _console().print(table)
+
+
+def _console() -> Console:
+    """As wide as the terminal; wide enough for ids and times where the output is a pipe."""
+    console = Console(markup=False, highlight=False, soft_wrap=False)
+    return console if console.is_terminal else Console(markup=False, highlight=False, width=200)
+
+
+def _readable(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, float | Decimal):
+        return f"{value:.4f}".rstrip("0").rstrip(".")
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_readable(item)}" for name, item in value.items()) or "–"
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return to_utc_text(value)
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, Decimal):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form here")

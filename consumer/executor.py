@@ -1,0 +1,280 @@
+"""Claims runs, renews their leases, carries them, and turns how they stop into what the ledger says."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+
+from consumer.claude.pace import Pace
+from consumer.errors import FinalError, LostLease, NotThereYet, OperatorTrouble, Outage, PassingFailure, RunError, Superseded
+from consumer.health import Health
+from consumer.logs import get_log
+from consumer.metrics import Metrics
+from consumer.postgres.database import DatabaseUnavailable
+from consumer.postgres.profiles import Profiles
+from consumer.postgres.runs import Claim, Ledger
+from consumer.postgres.wakeups import RUNS_CHANNEL, Wakeups
+from consumer.settings import Settings, required
+from schemas.events import ErrorCode
+
+PART = "executor"
+SUSPECT_FAILURES = 2
+BACKOFF_MAX_SECONDS = 3600.0
+_log = get_log(PART)
+
+
+@dataclass
+class _Hands:
+    """The runs that this worker holds: under way, or waiting to be put back when PostgreSQL answers again."""
+
+    under_way: dict[UUID, tuple[Claim, asyncio.Task[None]]] = field(default_factory=dict)
+    to_put_back: dict[UUID, Claim] = field(default_factory=dict)
+    lost: set[UUID] = field(default_factory=set)
+
+    def all(self) -> list[UUID]:
+        return [*self.under_way, *self.to_put_back]
+
+    def has_suspect(self) -> bool:
+        return any(claim.failures >= SUSPECT_FAILURES for claim, _ in self.under_way.values())
+
+
+class Executor:
+    """The part that works the ledger off. Its runs live in `tasks`, so they go on while the part itself is started again."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        profiles: Profiles,
+        pace: Pace,
+        carry: Callable[[Claim], Awaitable[None]],
+        *,
+        health: Health,
+        metrics: Metrics,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._profiles = profiles
+        self._pace = pace
+        self._carry_pass = carry
+        self._health = health
+        self._metrics = metrics
+        self._tasks = tasks
+        self._hands = _Hands()
+        self._freed = asyncio.Event()
+        self._away_at = -float("inf")
+        self._renewed_at = -float("inf")
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Claim and renew until `stopping` is set, then let runs finish or hand them back in `SHUTDOWN_SECONDS`.
+
+        Raises:
+            DatabaseUnavailable: when PostgreSQL is away; the runs under way go on.
+        """
+        url = required(self._settings.database_url, "DATABASE_URL")
+        try:
+            async with Wakeups.connect(url, self._settings.lease_seconds, channels=(RUNS_CHANNEL,)) as wakeups:
+                while not stopping.is_set():
+                    await self._put_back_waiting()
+                    await self._keep_leases(wakeups)
+                    wait_seconds = await self._claim_what_fits(stopping)
+                    self._health.well(PART)
+                    await self._rest(wakeups, stopping, wait_seconds)
+                await self._finish(wakeups)
+        except DatabaseUnavailable:
+            self._away_at = _now()
+            if stopping.is_set():
+                await self._cancel_all()
+            raise
+
+    # -- leases ---------------------------------------------------------------------------------------------------------
+
+    async def _keep_leases(self, wakeups: Wakeups) -> None:
+        """Renew every quarter of a lease; stop the runs that another worker took over meanwhile."""
+        if _now() - self._renewed_at < self._settings.lease_seconds / 4:
+            return
+        await wakeups.ping()
+        lost = await self._ledger.renew([claim for claim, _ in self._hands.under_way.values()], self._settings.lease_seconds)
+        self._renewed_at = _now()
+        for run_id in lost & self._hands.under_way.keys():
+            self._hands.lost.add(run_id)
+            self._hands.under_way[run_id][1].cancel()
+
+    async def _put_back_waiting(self) -> None:
+        """Runs that stopped while PostgreSQL was away still have to be handed back, or they would count as crashed."""
+        for run_id, claim in list(self._hands.to_put_back.items()):
+            await self._put_back_for(claim, DatabaseUnavailable("PostgreSQL was away while the run was under way"))
+            self._hands.to_put_back.pop(run_id, None)
+
+    # -- claims ---------------------------------------------------------------------------------------------------------
+
+    async def _claim_what_fits(self, stopping: asyncio.Event) -> float:
+        """Claim runs while there is room, and return the seconds until there may be something to claim."""
+        poll_seconds = self._settings.poll_seconds
+        while len(self._hands.under_way) < self._settings.run_concurrency and not stopping.is_set():
+            may_claim = self._pace.claimable()
+            if may_claim == "none":
+                return min(poll_seconds, self._pace.reopens_in_seconds or poll_seconds)
+            claim = await self._ledger.claim(
+                self._settings.lease_seconds,
+                self._hands.all(),
+                expired_count=_now() - self._away_at > self._settings.lease_seconds,
+                suspects=not self._hands.has_suspect(),
+            )
+            if claim is None:
+                ahead = await self._ledger.seconds_until_next()
+                return min(poll_seconds, max(ahead, 0.01)) if ahead is not None else poll_seconds
+            if may_claim == "probe":
+                self._pace.begin_probe(claim.run_id)
+            self._start(claim)
+        return poll_seconds
+
+    def _start(self, claim: Claim) -> None:
+        task = self._tasks.create_task(self._carry(claim))
+        self._hands.under_way[claim.run_id] = (claim, task)
+
+    async def _rest(self, wakeups: Wakeups, stopping: asyncio.Event, seconds: float) -> None:
+        """Sleep until a notification, a freed place, a change of Pace or `stopping`, at most `seconds` or until a renewal."""
+        until_renewal = self._renewed_at + self._settings.lease_seconds / 4 - _now()
+        self._freed.clear()
+        waits = (wakeups.wait(seconds), self._freed.wait(), self._pace.wait_changed(), stopping.wait())
+        waiting = [asyncio.ensure_future(wait) for wait in waits]
+        try:
+            await asyncio.wait(waiting, timeout=max(0.0, min(seconds, until_renewal)), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waiting:
+                wait.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    # -- a run ----------------------------------------------------------------------------------------------------------
+
+    async def _carry(self, claim: Claim) -> None:
+        """One run, from its claim to whatever stops it."""
+        with structlog.contextvars.bound_contextvars(
+            run_id=str(claim.run_id), user_id=str(claim.user_id), generation=claim.generation, attempt=claim.attempt
+        ):
+            _log.info("run_claimed", failures=claim.failures)
+            try:
+                await self._carry_or_settle(claim)
+            except LostLease:
+                self._metrics.leases_lost.inc()
+                _log.warning("lease_lost")
+            except DatabaseUnavailable as error:
+                _log.warning("run_stopped", reason=str(error))
+                self._hands.to_put_back[claim.run_id] = claim
+            finally:
+                self._hands.under_way.pop(claim.run_id, None)
+                self._hands.lost.discard(claim.run_id)
+                self._pace.end_probe(claim.run_id)
+                self._freed.set()
+
+    async def _carry_or_settle(self, claim: Claim) -> None:
+        try:
+            await self._carry_unless_poison(claim)
+        except RunError as error:
+            await self._settle(claim, error)
+        except asyncio.CancelledError:
+            if claim.run_id in self._hands.lost:
+                raise LostLease from None
+            await self._ledger.put_back(claim)
+            self._metrics.runs_handed_back.labels("shutdown").inc()
+            _log.info("run_handed_back", reason="shutdown")
+        except Exception:  # noqa: BLE001 - the edge of a run: one of the two places where a surprise is turned into something
+            _log.exception("run_surprised")
+            await self._settle(claim, PassingFailure(ErrorCode.INTERNAL, "an unexpected error; the worker's log has its place"))
+        else:
+            self._metrics.runs_ended.labels("completed", "").inc()
+            _log.info("run_completed")
+
+    async def _carry_unless_poison(self, claim: Claim) -> None:
+        if claim.failures >= self._settings.max_failures:
+            raise _too_many(claim)
+        await self._carry_pass(claim)
+
+    async def _settle(self, claim: Claim, error: RunError) -> None:
+        """Write down how a run stopped: an end, or when to try again."""
+        match error:
+            case LostLease():
+                raise error
+            case FinalError():
+                await self._end(claim, error)
+            case NotThereYet():
+                await self._put_back_in_grace(claim, error)
+            case Outage():
+                await self._put_back_for(claim, error)
+            case _:
+                await self._put_back_failed(claim, error)
+
+    async def _end(self, claim: Claim, error: RunError) -> None:
+        await self._profiles.end_failed(claim, error.code, error.detail)
+        self._metrics.runs_ended.labels("failed", error.code).inc()
+        log = _log.info if isinstance(error, Superseded) else _log.warning
+        log("run_failed", code=error.code, detail=error.detail)
+
+    async def _put_back_in_grace(self, claim: Claim, error: NotThereYet) -> None:
+        settings = self._settings
+        if not await self._ledger.put_back_in_grace(claim, settings.retry_backoff_seconds, settings.not_found_grace_seconds):
+            return await self._end(claim, error)
+        return self._handed_back(error, "not_found")
+
+    async def _put_back_for(self, claim: Claim, error: Outage) -> None:
+        give_up = None if isinstance(error, OperatorTrouble) else self._settings.give_up_after_seconds
+        base = error.retry_after_seconds or self._settings.retry_backoff_seconds
+        paced = error.retry_after_seconds is not None or isinstance(error, DatabaseUnavailable)  # back as soon as it is
+        if not await self._ledger.put_back_for_outage(claim, base, base if paced else BACKOFF_MAX_SECONDS, give_up):
+            return await self._end(claim, error)
+        if isinstance(error, OperatorTrouble) and error.code is ErrorCode.EXPORT_UNAVAILABLE:
+            self._health.unwell("exports", error.detail)
+        return self._handed_back(error, "outage")
+
+    async def _put_back_failed(self, claim: Claim, error: RunError) -> None:
+        """Count a failure. The last one is due at once: its next claim ends it, through the door like every end."""
+        failures = claim.failures + 1
+        wait = min(self._settings.retry_backoff_seconds * 2 ** (min(failures, 32) - 1), BACKOFF_MAX_SECONDS)
+        delay = 0.0 if failures >= self._settings.max_failures else wait * random.uniform(0.75, 1)  # noqa: S311 - jitter
+        if not await self._ledger.put_back_failed(claim, error.code, error.detail, delay):
+            raise LostLease
+        self._handed_back(error, "failure")
+
+    def _handed_back(self, error: RunError, reason: str) -> None:
+        self._metrics.runs_handed_back.labels(reason).inc()
+        _log.info("run_handed_back", reason=reason, code=error.code, detail=error.detail)
+
+    # -- shutdown -------------------------------------------------------------------------------------------------------
+
+    async def _finish(self, wakeups: Wakeups) -> None:
+        """Let runs come to their end, renewing their leases, and hand back those that don't make it in time."""
+        until = _now() + self._settings.shutdown_seconds * 0.8  # the rest is for handing back
+        while self._hands.under_way and (left := until - _now()) > 0:
+            await self._keep_leases(wakeups)
+            self._freed.clear()
+            try:
+                async with asyncio.timeout(min(left, self._settings.lease_seconds / 4)):
+                    await self._freed.wait()
+            except TimeoutError:
+                continue
+        await self._cancel_all()
+        await self._put_back_waiting()
+
+    async def _cancel_all(self) -> None:
+        running = [task for _, task in self._hands.under_way.values()]
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+
+
+def _too_many(claim: Claim) -> FinalError:
+    code = ErrorCode(claim.error_code) if claim.error_code else ErrorCode.INTERNAL
+    last = claim.error_detail or "the workers that held the run went silent"
+    return FinalError(code, f"{claim.failures} failures without a step forward; the last: {last}")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
