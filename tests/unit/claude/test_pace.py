@@ -1,0 +1,380 @@
+"""Pace by itself, in virtual time: what opens it, what shuts it, who passes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from uuid import UUID
+
+import pytest
+
+from consumer.claude.pace import TROUBLES_UNTIL_SHUT, Call, Pace
+from consumer.claude.trouble import Trouble
+from consumer.errors import OperatorTrouble, Outage
+from consumer.metrics import Metrics
+from tests.unit.claude.virtual_time import now, run, settle
+
+A, B, C = (UUID(int=number) for number in (1, 2, 3))
+BROKEN = Trouble("status 500", "status_500")
+CROWDED = Trouble("status 529", "status_529", crowded=True)
+SLOW = Trouble("no answer", "timeout", slow=True)
+REFUSED_KEY = Trouble("status 401; check ANTHROPIC_API_KEY", "status_401", operator=True)
+
+
+def a_pace(concurrency: int = 8, backoff_seconds: float = 5) -> Pace:
+    return Pace(concurrency, backoff_seconds, Metrics())
+
+
+def limited(retry_after_seconds: float) -> Trouble:
+    return Trouble("status 429", "status_429", retry_after_seconds, crowded=True)
+
+
+async def trouble(pace: Pace, run_id: UUID, what: Trouble, times: int = 1) -> None:
+    for _ in range(times):
+        async with pace.slot(run_id) as call:
+            pace.troubled(call, what)
+
+
+async def success(pace: Pace, run_id: UUID) -> None:
+    async with pace.slot(run_id) as call:
+        pace.succeeded(call)
+
+
+async def shut(pace: Pace, what: Trouble = BROKEN) -> None:
+    await trouble(pace, A, what, TROUBLES_UNTIL_SHUT)
+    assert not pace.is_open
+
+
+@asynccontextmanager
+async def waiting(*slots: AbstractAsyncContextManager[Call]) -> AsyncIterator[list[asyncio.Task[Call]]]:
+    """Callers of slots in tasks of their own; what they were given is returned at the end."""
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        yield [group.create_task(stack.enter_async_context(slot)) for slot in slots]
+
+
+def test_three_troubles_in_a_row_shut_it_and_name_the_last_one() -> None:
+    async def main() -> None:
+        pace = a_pace()
+        await trouble(pace, A, CROWDED, 2)
+        assert pace.is_open
+        await trouble(pace, A, BROKEN)
+        assert not pace.is_open
+        assert pace.reason == "status 500"
+        assert pace.width == 0
+
+    run(main())
+
+
+def test_a_success_between_troubles_keeps_it_open() -> None:
+    async def main() -> None:
+        pace = a_pace()
+        for _ in range(10):
+            await trouble(pace, A, BROKEN, 2)
+            await success(pace, A)
+        assert pace.is_open
+
+    run(main())
+
+
+def test_operator_trouble_shuts_it_at_once_and_waiting_calls_learn_that_an_operator_is_needed() -> None:
+    async def main() -> None:
+        pace = a_pace(concurrency=1)
+        async with pace.slot(A) as call:
+            async with asyncio.TaskGroup() as group:
+                waiter = group.create_task(refused(pace, B))
+                await settle()
+                pace.troubled(call, REFUSED_KEY)
+            assert isinstance(waiter.result(), OperatorTrouble)
+        assert "ANTHROPIC_API_KEY" in str(pace.reason)
+
+    run(main())
+
+
+async def refused(pace: Pace, run_id: UUID) -> Outage:
+    with pytest.raises(Outage) as caught:
+        async with pace.slot(run_id):
+            pass
+    return caught.value
+
+
+def test_while_shut_a_call_is_refused_at_once_with_the_time_to_come_back_at() -> None:
+    async def main() -> None:
+        pace = a_pace(backoff_seconds=5)
+        await shut(pace)
+        began = now()
+        error = await refused(pace, B)
+        assert now() == began
+        assert not isinstance(error, OperatorTrouble)
+        assert error.retry_after_seconds == pytest.approx(5)
+
+    run(main())
+
+
+def test_a_burst_of_429_is_one_trouble() -> None:
+    """Thirty calls meet the same limit in the same moment: that halves the width once, and shuts nothing."""
+
+    async def main() -> None:
+        pace = a_pace(concurrency=32)
+        async with AsyncExitStack() as stack:
+            calls = [await stack.enter_async_context(pace.slot(A)) for _ in range(32)]
+            for call in calls:
+                pace.troubled(call, CROWDED)
+            assert pace.is_open
+            assert pace.width == 16
+
+    run(main())
+
+
+def test_calls_that_use_up_their_deadline_count_each() -> None:
+    """A deadline is ten minutes: waiting for three generations of calls would take half an hour to notice an outage."""
+
+    async def main() -> None:
+        pace = a_pace()
+        async with AsyncExitStack() as stack:
+            for call in [await stack.enter_async_context(pace.slot(A)) for _ in range(TROUBLES_UNTIL_SHUT)]:
+                pace.troubled(call, SLOW)
+            assert not pace.is_open
+
+    run(main())
+
+
+def test_a_retry_after_holds_every_new_call_back_until_then() -> None:
+    async def main() -> None:
+        pace = a_pace()
+        await trouble(pace, A, limited(30))
+        began = now()
+        await success(pace, B)
+        assert now() - began == pytest.approx(30)
+
+    run(main())
+
+
+def test_a_retry_after_that_is_too_long_to_wait_inside_a_run_shuts_it_until_then() -> None:
+    async def main() -> None:
+        pace = a_pace()
+        await trouble(pace, A, limited(600))
+        assert pace.reopens_in_seconds == pytest.approx(600)
+
+    run(main())
+
+
+def test_every_success_widens_by_one_up_to_the_setting() -> None:
+    async def main() -> None:
+        pace = a_pace(concurrency=8)
+        await trouble(pace, A, CROWDED)
+        widths = [pace.width]
+        for _ in range(6):
+            await success(pace, A)
+            widths.append(pace.width)
+        assert widths == [4, 5, 6, 7, 8, 8, 8]
+
+    run(main())
+
+
+def test_success_of_a_call_from_before_the_trouble_does_not_widen() -> None:
+    """Answers that were already on their way say nothing about the limit that was met since."""
+
+    async def main() -> None:
+        pace = a_pace(concurrency=8)
+        async with pace.slot(A) as old:
+            await trouble(pace, A, CROWDED)
+            pace.succeeded(old)
+        assert pace.width == 4
+
+    run(main())
+
+
+def test_success_of_a_call_from_before_the_trouble_does_not_open() -> None:
+    async def main() -> None:
+        pace = a_pace(concurrency=8)
+        async with pace.slot(A) as old:
+            await shut(pace)
+            pace.succeeded(old)
+        assert not pace.is_open
+
+    run(main())
+
+
+def test_before_the_backoff_has_passed_nothing_may_be_claimed_and_then_one_probe() -> None:
+    async def main() -> None:
+        pace = a_pace(backoff_seconds=5)
+        assert pace.claimable() == "any"
+        await shut(pace)
+        assert pace.claimable() == "none"
+        assert pace.claimable(now() + 5) == "probe"
+        await asyncio.sleep(5)
+        assert pace.claimable() == "probe"
+        pace.begin_probe(B)
+        assert pace.claimable() == "none"
+        assert pace.reopens_in_seconds is None
+
+    run(main())
+
+
+def test_the_first_call_of_the_probes_run_goes_alone_and_the_others_follow_its_success_one_by_one() -> None:
+    async def main() -> None:
+        pace = a_pace()
+        await shut(pace)
+        await asyncio.sleep(5)
+        pace.begin_probe(B)
+        async with pace.slot(B) as probe, waiting(pace.slot(B), pace.slot(B)) as (second, third):
+            await refused(pace, C)
+            await settle()
+            assert not second.done()
+            pace.succeeded(probe)
+            assert pace.is_open
+            assert pace.width == 1
+            await settle()
+            assert not second.done()
+            # The probe leaves its slot below; the second call, a success, makes room for itself and for the third.
+            pace.succeeded(probe)
+            await settle()
+            assert second.done()
+            assert not third.done()
+            pace.succeeded(second.result())
+
+    run(main())
+
+
+def test_a_failed_probe_shuts_it_again_for_twice_as_long_at_most_a_minute() -> None:
+    async def main() -> None:
+        pace = a_pace(backoff_seconds=5)
+        await shut(pace)
+        backoffs = []
+        for _ in range(6):
+            backoffs.append(pace.reopens_in_seconds)
+            await asyncio.sleep(pace.reopens_in_seconds or 0)
+            pace.begin_probe(B)
+            await trouble(pace, B, BROKEN)
+            assert await refused(pace, B)
+        assert backoffs == pytest.approx([5, 10, 20, 40, 60, 60])
+
+    run(main())
+
+
+def test_after_it_opened_the_backoff_begins_anew() -> None:
+    async def main() -> None:
+        pace = a_pace(backoff_seconds=5)
+        for _ in range(2):
+            await shut(pace)
+            assert pace.reopens_in_seconds == pytest.approx(5)
+            await asyncio.sleep(5)
+            pace.begin_probe(A)
+            await success(pace, A)
+
+    run(main())
+
+
+def test_a_probe_that_decides_nothing_makes_way_for_the_next_one_at_once() -> None:
+    """Its run may find every answer recorded, or end before it calls."""
+
+    async def main() -> None:
+        pace = a_pace()
+        await shut(pace)
+        await asyncio.sleep(5)
+        pace.begin_probe(B)
+        async with pace.slot(B):
+            pass
+        pace.end_probe(B)
+        assert not pace.is_open
+        assert pace.claimable() == "probe"
+        await refused(pace, B)
+
+    run(main())
+
+
+def test_the_end_of_another_run_does_not_end_the_probe() -> None:
+    async def main() -> None:
+        pace = a_pace()
+        await shut(pace)
+        await asyncio.sleep(5)
+        pace.begin_probe(B)
+        pace.end_probe(A)
+        await success(pace, B)
+        assert pace.is_open
+
+    run(main())
+
+
+def test_calls_that_hang_since_before_it_shut_keep_no_probe_from_passing() -> None:
+    async def main() -> None:
+        pace = a_pace(concurrency=2)
+        async with pace.slot(A) as first, pace.slot(A) as second:
+            pace.troubled(first, REFUSED_KEY)
+            await asyncio.sleep(5)
+            pace.begin_probe(B)
+            async with asyncio.timeout(1):
+                await success(pace, B)
+            pace.succeeded(second)
+        assert pace.is_open
+
+    run(main())
+
+
+def test_calls_from_before_it_shut_can_fail_as_they_like_without_shutting_it_longer_or_taking_the_probe_away() -> None:
+    async def main() -> None:
+        pace = a_pace(backoff_seconds=5)
+        async with pace.slot(A) as first, pace.slot(A) as second, pace.slot(A) as third:
+            pace.troubled(first, REFUSED_KEY)
+            pace.troubled(second, SLOW)
+            assert pace.reopens_in_seconds == pytest.approx(5)
+            await asyncio.sleep(5)
+            pace.begin_probe(B)
+            pace.troubled(third, SLOW)
+            await success(pace, B)
+        assert pace.is_open
+
+    run(main())
+
+
+def test_who_waits_for_a_change_is_woken_when_it_shuts_and_when_it_opens() -> None:
+    async def main() -> None:
+        pace = a_pace()
+        async with asyncio.TaskGroup() as group:
+            seen = group.create_task(pace.wait_changed())
+            await settle()
+            await trouble(pace, A, REFUSED_KEY)
+            await seen
+            await asyncio.sleep(5)
+            pace.begin_probe(A)
+            seen = group.create_task(pace.wait_changed())
+            await settle()
+            await success(pace, A)
+            await seen
+
+    run(main())
+
+
+def test_backing_off_ends_early_when_it_shuts() -> None:
+    """The run is handed back then; it must not sit on its lease for the rest of a minute."""
+
+    async def main() -> None:
+        pace = a_pace()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pace.back_off(60))
+            await settle()
+            await trouble(pace, A, REFUSED_KEY)
+        assert now() == 0
+        await pace.back_off(60)
+        assert now() == 0
+
+    run(main())
+
+
+def test_the_metrics_say_how_wide_it_is_and_whether_it_is_open() -> None:
+    async def main() -> None:
+        metrics = Metrics()
+        pace = Pace(8, 5, metrics)
+
+        def shown() -> tuple[float | None, float | None]:
+            read = metrics.registry.get_sample_value
+            return read("full_pass_pace_width"), read("full_pass_pace_open")
+
+        assert shown() == (8, 1)
+        await trouble(pace, A, CROWDED)
+        assert shown() == (4, 1)
+        await trouble(pace, A, REFUSED_KEY)
+        assert shown() == (0, 0)
+
+    run(main())

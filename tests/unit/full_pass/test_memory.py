@@ -1,0 +1,101 @@
+"""MEMORY: what is one, and what is only a placeholder."""
+
+from __future__ import annotations
+
+import pytest
+
+from consumer.claude.requests import Answer
+from consumer.full_pass.categories import facts_of
+from consumer.full_pass.memory import Defect, defect_of, lines_of_substance, memory_request, missing_headings
+from consumer.full_pass.memory_prompt import HEADINGS, MEMORY_SYSTEM
+from consumer.full_pass.verdicts import Verdict
+
+MEMORY = """\
+## Preferences
+- Likes tea.
+- Drinks it at *four*.
+
+## Projects
+- **Tidemark** – tide tables.
+  - Beta in May 2025.
+
+## Important Dates
+No data yet.
+
+## Beliefs & Values
+No data yet.
+
+## Decisions & Context
+- Takes the train.
+"""
+
+
+def answer(text: str, stop_reason: str = "end_turn") -> Answer:
+    return Answer("0" * 64, text, stop_reason, 10, 10, recorded=False)
+
+
+def test_a_document_with_all_headings_and_enough_lines_is_a_memory() -> None:
+    assert defect_of(answer(MEMORY), 40) is None
+
+
+@pytest.mark.parametrize("heading", HEADINGS)
+def test_a_missing_heading_is_named(heading: str) -> None:
+    for replaced in ("", heading.lower(), heading[1:], f"**{heading[3:]}**", f"{heading}:"):
+        text = MEMORY.replace(heading, replaced)
+        assert missing_headings(text) == [heading]
+        defect = defect_of(answer(text), 1)
+        assert defect is not None
+        assert heading in defect.told
+
+
+def test_lines_that_say_nothing_are_not_counted() -> None:
+    text = (
+        "# MEMORY\n## Preferences\n### Food\n\n   \nNo data yet.\n- No data yet.\n* *no data yet*\n_No data yet._\n"
+        "---\n***\n- \n```\n"
+        "- Likes tea.\n#hashtags are words\n"
+    )
+    assert lines_of_substance(text) == ["- Likes tea.", "#hashtags are words"]
+
+
+@pytest.mark.parametrize(("facts", "lines", "good"), [(1, 1, True), (2, 1, False), (3, 2, False), (3, 3, True), (90, 3, True)])
+def test_as_many_lines_are_expected_as_there_are_facts_and_three_at_most(facts: int, lines: int, good: bool) -> None:
+    text = "\n".join([*HEADINGS, *(f"- Fact {number}." for number in range(lines))])
+    assert (defect_of(answer(text), facts) is None) is good
+
+
+def test_five_headings_without_data_are_no_memory_where_there_are_facts() -> None:
+    text = "\n".join(f"{heading}\nNo data yet." for heading in HEADINGS)
+    assert defect_of(answer(text), 1) == Defect(Verdict.INVALID, "has 0 lines of facts where at least 1 were expected")
+
+
+@pytest.mark.parametrize(
+    ("stop_reason", "verdict"),
+    [("max_tokens", Verdict.TRUNCATED), ("refusal", Verdict.REFUSED), ("tool_use", Verdict.INVALID)],
+)
+def test_an_answer_that_did_not_come_to_its_end_is_no_memory(stop_reason: str, verdict: Verdict) -> None:
+    defect = defect_of(answer(MEMORY, stop_reason), 3)
+    assert defect is not None
+    assert defect.verdict is verdict
+
+
+@pytest.mark.parametrize("stop_reason", ["end_turn", "max_tokens", "refusal"])
+def test_what_is_told_about_an_answer_never_quotes_it(stop_reason: str) -> None:
+    """It ends in an error's detail, which is published (guarantee G9)."""
+    defect = defect_of(answer("I can't. Secret: swordfish", stop_reason), 3)
+    assert defect is not None
+    assert "swordfish" not in defect.told
+
+
+def test_no_two_requests_of_a_run_are_equal_even_if_the_defect_is() -> None:
+    """An equal request would be answered from the record, with the very answer that was unusable."""
+    facts = facts_of({"preferences": ["Likes tea."]})
+    defect = Defect(Verdict.REFUSED, "was a refusal")
+    requests = [memory_request(facts, [defect] * number) for number in range(3)]
+    assert len({request.user for request in requests}) == 3
+    assert {request.system for request in requests} == {MEMORY_SYSTEM}
+    assert "request 3 of 3" in requests[2].user
+    assert all(request.user.startswith(requests[0].user) for request in requests)
+
+
+def test_the_instructions_name_every_heading_exactly() -> None:
+    assert not missing_headings(MEMORY_SYSTEM)

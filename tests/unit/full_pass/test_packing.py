@@ -1,0 +1,135 @@
+"""Packing: small things share a request, and the same things share the same one again."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from consumer.full_pass.packing import Packer
+
+SIZE = 2_000
+exactly = settings(deadline=None, derandomize=True, database=None, max_examples=100)
+
+
+@dataclass(frozen=True)
+class Thing:
+    name: str
+    weight: int
+
+
+def packed(things: list[Thing], size: int = SIZE) -> list[tuple[Thing, ...]]:
+    return list(Packer[Thing](size, lambda thing: thing.weight, lambda thing: thing.name).pack(things))
+
+
+def things_of(seed: int, count: int, largest: int = 600) -> list[Thing]:
+    chance = random.Random(seed)
+    return [Thing(f"{seed}-{number}", chance.randint(20, largest)) for number in range(count)]
+
+
+@exactly
+@given(st.lists(st.tuples(st.text(max_size=3), st.integers(1, 3_000)), max_size=120))
+def test_every_item_is_in_exactly_one_pack_and_in_its_order(items: list[tuple[str, int]]) -> None:
+    things = [Thing(*item) for item in items]
+    packs = packed(things)
+    assert [thing for pack in packs for thing in pack] == things
+    assert all(packs)
+
+
+@exactly
+@given(st.lists(st.tuples(st.text(max_size=3), st.integers(1, 3_000)), max_size=120))
+def test_no_pack_is_larger_than_twice_the_wanted_size_unless_it_is_one_item(items: list[tuple[str, int]]) -> None:
+    for pack in packed([Thing(*item) for item in items]):
+        assert sum(thing.weight for thing in pack) <= 2 * SIZE or len(pack) == 1
+
+
+def test_items_whose_hashes_only_fall_are_still_cut_into_bounded_packs() -> None:
+    """Nobody's choice of texts may make one endless pack: that is memory, and a request that no model takes."""
+    things = [Thing("same", 50)] * 5_000
+    packs = packed(things)
+    assert max(sum(thing.weight for thing in pack) for pack in packs) <= 2 * SIZE
+    assert len(packs) <= 2 * 5_000 * 50 / SIZE
+
+
+@exactly
+@given(
+    seed=st.integers(0, 10**6),
+    at=st.integers(0, 150),
+    added=st.lists(st.integers(10, 2_500), min_size=1, max_size=12),
+)
+def test_an_added_conversation_changes_its_own_packs_and_at_most_the_two_beside_them(
+    seed: int, at: int, added: list[int]
+) -> None:
+    """A re-import of a grown export buys only what is new, so this is what it costs."""
+    before = things_of(seed, 150)
+    new = [Thing(f"new-{seed}-{number}", weight) for number, weight in enumerate(added)]
+    after = before[:at] + new + before[at:]
+    packs_before, packs_after = packed(before), packed(after)
+    assume(not any(_was_cut_by_force(pack) for pack in packs_before + packs_after))
+    changed = [pack for pack in packs_after if pack not in set(packs_before) and not set(pack) & set(new)]
+    assert len(changed) <= 2
+
+
+@exactly
+@given(seed=st.integers(0, 10**6), at=st.integers(0, 149), weight=st.integers(10, 799))
+def test_one_small_item_added_makes_at_most_three_new_packs(seed: int, at: int, weight: int) -> None:
+    before = things_of(seed, 150)
+    packs_before = packed(before)
+    packs_after = packed([*before[:at], Thing(f"new-{seed}", weight), *before[at:]])
+    assume(not any(_was_cut_by_force(pack) for pack in packs_before + packs_after))
+    assert len(set(packs_after) - set(packs_before)) <= 3
+
+
+def _was_cut_by_force(pack: tuple[Thing, ...]) -> bool:
+    """The next item (600 at most, or a new one of less than the reach) would have gone over twice the size."""
+    return len(pack) > 1 and sum(thing.weight for thing in pack) > 2 * SIZE - 800
+
+
+def test_a_pack_cut_by_force_does_not_move_the_cuts_after_it() -> None:
+    """Otherwise one long stretch without a lowest hash would shift every pack to the end of the export."""
+    tail = things_of(5, 400, largest=60)
+    stretch = [Thing("same", 100)] * 60
+    with_stretch, with_longer = packed(stretch + tail), packed([*stretch, *stretch[:7], *tail])
+    assert len(set(with_longer) - set(with_stretch)) <= 3
+
+
+def test_what_fits_one_request_is_one_request() -> None:
+    """Most people's first look at the service is a small export."""
+    assert len(packed(things_of(23, 8, largest=100))) == 1
+
+
+def test_a_large_item_shares_its_request_with_nobody() -> None:
+    small = things_of(3, 10, largest=50)
+    large = Thing("large", 2_000)
+    assert (large,) in packed([*small[:5], large, *small[5:]])
+
+
+def test_packs_are_well_filled_although_their_cuts_are_found_in_the_texts() -> None:
+    """The instructions come with every request: half-empty packs would be paid for in every import."""
+    before = things_of(11, 4_000, largest=150)
+    chance = random.Random(12)
+    after = list(before)
+    for number in range(10):
+        after.insert(chance.randrange(len(after)), Thing(f"new-{number}", 100))
+    packs = packed(before)
+    filled = sum(thing.weight for thing in before) / len(packs)
+    assert filled > 0.7 * SIZE
+    assert len(set(packed(after)) - set(packs)) <= 30
+
+
+def test_packs_do_not_depend_on_how_the_items_arrive() -> None:
+    things = things_of(17, 300)
+    packer = Packer[Thing](SIZE, lambda thing: thing.weight, lambda thing: thing.name)
+    one_by_one = [pack for thing in things for pack in packer.add(thing)] + list(packer.rest())
+    assert one_by_one == packed(things)
+
+
+def test_the_packer_lets_go_of_what_it_has_packed() -> None:
+    packer = Packer[Thing](SIZE, lambda thing: thing.weight, lambda thing: thing.name)
+    held = []
+    for thing in things_of(19, 5_000):
+        list(packer.add(thing))
+        held.append(sum(item.weight for item in packer._open))
+    assert max(held) <= 2 * SIZE
