@@ -32,6 +32,7 @@ from consumer.postgres.migrating import missing_migration
 from consumer.postgres.outbox import Outbox
 from consumer.postgres.overview import Overview
 from consumer.postgres.profiles import Profiles
+from consumer.postgres.retention import Retention
 from consumer.postgres.runs import Ledger
 from consumer.settings import Settings, required
 
@@ -39,6 +40,7 @@ PARTS = ("intake", "executor", "relay", "alerts")
 FIRST_RESTART_SECONDS = 0.2
 LONGEST_RESTART_SECONDS = 1.0
 WATCH_SECONDS = 0.5
+RETENTION_SECONDS = 3600.0
 ANSWER_SECONDS = 1.5
 _log = get_log("app")
 
@@ -155,6 +157,8 @@ async def _run_parts(worker: Worker, tasks: asyncio.TaskGroup, parts: dict[str, 
         tasks.create_task(_watch_kafka(worker))
     await supervise("database", partial(_require_real_sessions, worker), worker, worker.stopping)
     _log.info("worker_started", parts=sorted(parts))
+    if "executor" in parts:
+        tasks.create_task(supervise("retention", partial(_keep_retention, worker), worker, worker.leaving))
     async with asyncio.TaskGroup() as first:
         for name in parts.keys() & {"intake", "executor"}:
             first.create_task(supervise(name, parts[name], worker, worker.stopping))
@@ -192,6 +196,17 @@ async def supervise(part: str, run: Run, worker: Worker, stopping: asyncio.Event
 async def _require_real_sessions(worker: Worker, stopping: asyncio.Event) -> None:
     del stopping
     await refuse_transaction_pooler(worker.database.url)
+
+
+async def _keep_retention(worker: Worker, stopping: asyncio.Event) -> None:
+    """Remove what has expired, now and every hour; several workers at once do no harm."""
+    retention = Retention(worker.database, worker.settings.retention_days)
+    while not stopping.is_set():
+        answers, events = await retention.expire()
+        worker.health.well("retention")
+        if answers or events:
+            _log.info("expired", recorded_answers=answers, outbox_rows=events)
+        await _wait(stopping, RETENTION_SECONDS)
 
 
 async def _watch_database(worker: Worker) -> None:

@@ -19,7 +19,7 @@ import psutil
 
 from sandbox import processes
 from sandbox.errors import SandboxError
-from sandbox.server import HOST, Server
+from sandbox.server import HOST, Server, connects
 
 _SOCKET_PATH_MAX_BYTES = 100  # 104 on macOS, 108 on Linux, less the name's end
 _SOCKET_NAME = "/.s.PGSQL.65535.lock"
@@ -178,7 +178,7 @@ class PostgresServer(Server):
         return {**kept, "LC_ALL": "C"}
 
     def _answers(self) -> bool:
-        return self._psql("SELECT 1", "postgres").returncode == 0
+        return connects(self.port) and self._psql("SELECT 1", "postgres").returncode == 0
 
     def _psql(self, statement: str, database: str) -> subprocess.CompletedProcess[str]:
         options = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ class Api:
         key = str(required(settings.anthropic_api_key, "ANTHROPIC_API_KEY"))
         if not key.isascii() or not key.isprintable():
             raise ConfigurationError("ANTHROPIC_API_KEY holds characters that no key has: expected printable ASCII.")
+        # ANTHROPIC_LOG=debug in the environment would have the SDK log every request whole (guarantee G9).
+        logging.getLogger("anthropic").setLevel(logging.WARNING)
         url = settings.anthropic_base_url
         if url is not None and not url.startswith(("http://", "https://")):
             raise ConfigurationError("ANTHROPIC_BASE_URL: expected an address that begins with https:// or http://")

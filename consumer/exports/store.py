@@ -1,11 +1,7 @@
-"""Where exports lie: a folder, or buckets that speak S3, Google's or Azure's protocol (design, "Environment").
-
-A run that finds the store away waits. What an answer of the store means for it stands in `_error`.
-"""
-
+"""Where exports lie: a folder, or buckets that speak S3, Google's or Azure's protocol (design, "Environment")."""
 from __future__ import annotations
 
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from consumer.errors import ConfigurationError
 from consumer.exports.buckets import Buckets
@@ -31,20 +27,20 @@ class ExportStore:
         """
         if not url:
             raise ConfigurationError(f"{_VARIABLE} is not set: {_EXPECTED}.")
-        parts = urlsplit(url)
-        if parts.query or parts.fragment:
-            raise ConfigurationError(f"{_VARIABLE} has a query or a fragment: {_EXPECTED}.")
-        if parts.scheme == "file":
-            if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-                raise ConfigurationError(f"{_VARIABLE} needs an absolute path after three slashes, as in file:///folder.")
-            return cls(Folder(unquote(parts.path)))
-        if parts.scheme not in ("s3", "gs", "az"):
+        scheme, separator, rest = url.partition("://")
+        scheme = scheme.lower()
+        if scheme == "file" and separator:
+            path = rest.removeprefix("localhost")
+            if not path.startswith("/") or "?" in path or "#" in path:
+                raise ConfigurationError(f"{_VARIABLE} needs three slashes and an escaped path, as in file:///a%20folder.")
+            return cls(Folder(unquote(path)))
+        if scheme not in ("s3", "gs", "az") or not separator:
             raise ConfigurationError(f"{_VARIABLE} names no store that is known: {_EXPECTED}.")
-        if parts.netloc or parts.path.strip("/"):
+        if rest:
             raise ConfigurationError(
-                f"{_VARIABLE} names a bucket, which the first segment of storage_path does: set it to {parts.scheme}:// alone."
+                f"{_VARIABLE} names a bucket, which the first segment of storage_path does: set it to {scheme}:// alone."
             )
-        return cls(Buckets(parts.scheme))
+        return cls(Buckets(scheme))
 
     def open(self, storage_path: str) -> ExportFile:
         """The export at `bucket/key`. Blocking; the file is to be closed.

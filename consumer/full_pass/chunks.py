@@ -25,7 +25,7 @@ def to_chunks(conversation: Conversation, completed_at: datetime) -> list[Chunk]
     if not conversation.messages:
         return []
     created_at = conversation.created_at or completed_at
-    contents = _pieces(to_text(conversation))
+    contents = split_text(to_text(conversation))
     return [
         Chunk(
             conversation_id=conversation.conversation_id,
@@ -53,7 +53,8 @@ def to_line(role: str, text: str, max_chars: int) -> str:
     return _LABELS[role] + (text if len(text) <= max_chars else text[:max_chars] + TRUNCATED)
 
 
-def _pieces(text: str) -> list[str]:
+def split_text(text: str) -> list[str]:
+    """The text in pieces that overlap, each but the last ending with a sentence or line, if there is one in it."""
     pieces = []
     start = new_from = 0
     # White space at the very end stays with the word before it: a chunk that is blank would be none.

@@ -49,10 +49,7 @@ async def reduce_facts(facts: Facts, claude: RunClaude) -> Facts:
         if tokens <= FACTS_TOKENS_MAX:
             return facts
         _log.info("facts_reduced", round=number, facts=len(facts), tokens=tokens)
-        reduced = await _round(facts, claude)
-        if reduced == facts:
-            break
-        facts = reduced
+        facts = await _round(facts, claude)
     return await asyncio.to_thread(cut_to, facts, FACTS_TOKENS_MAX)
 
 

@@ -76,7 +76,8 @@ async def full_pass(run: Claim, parts: Parts) -> None:
 
     if memory is None:
         async with parts.stage(run, "facts"):
-            extraction = await extract_facts(parts.chunks.oldest_first(run), claude, parts.facts_tokens_per_call)
+            oldest_first = parts.chunks.oldest_first(run)
+            extraction = await extract_facts(oldest_first, claude, parts.facts_tokens_per_call, undated_at=run.completed_at)
             await parts.ledger.note_coverage(run, extraction.coverage)
             extraction.require_coverage(parts.coverage_floor)
             facts = await reduce_facts(extraction.facts, claude)
