@@ -56,25 +56,43 @@ def read_conversations(file: ExportFile, limits: ExportLimits) -> Iterator[Conve
     index = 0
     found = malformed = 0
     for document in documents(file, limits):
-        values: Iterator[tuple[RawConversation | str | None, bool]] = split(document, decode)
-        for value, bare in values:
+        contents: Iterator[tuple[_Content | str | None, bool]] = split(document, _content)
+        for content, bare in contents:
             if index >= limits.max_conversations:
                 raise FinalError(
                     ErrorCode.EXPORT_TOO_LARGE,
                     f"The export has more than {limits.max_conversations} conversations (FULL_PASS_MAX_CONVERSATIONS).",
                 )
-            element = _element(value, index)
-            if bare and isinstance(element, Skipped):
+            if bare and not isinstance(content, _Content):
                 raise unreadable("it is a JSON object without conversations, and no conversation itself")
-            found += isinstance(element, Conversation)
-            malformed += value is None
-            yield element
+            found += isinstance(content, _Content)
+            malformed += content is None
+            yield _element(content, index)
             index += 1
     if malformed and not found:
         raise unreadable("none of its elements is well-formed JSON that holds a conversation")
 
 
-def _element(value: RawConversation | str | None, index: int) -> Conversation | Skipped:
-    if isinstance(value, RawConversation):
-        return Conversation(index, id_of(value, index), title_of(value), create_time_of(value), visible_messages(value))
-    return Skipped(index, value or "it is malformed")
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a conversation is before its place in the export is known."""
+
+    conversation_id: str | None
+    title: str
+    create_time: float | None
+    messages: tuple[Message, ...]
+
+
+def _content(data: memoryview) -> _Content | str | None:
+    """A conversation's content; why an element is none; None for one that is no JSON."""
+    raw = decode(data)
+    if not isinstance(raw, RawConversation):
+        return raw
+    return _Content(id_of(raw), title_of(raw), create_time_of(raw), visible_messages(raw))
+
+
+def _element(content: _Content | str | None, index: int) -> Conversation | Skipped:
+    if not isinstance(content, _Content):
+        return Skipped(index, content or "it is malformed")
+    identity = content.conversation_id or f"conv_{index}"
+    return Conversation(index, identity, content.title, content.create_time, content.messages)

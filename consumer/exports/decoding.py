@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from consumer.exports.values import NoValue, items, members
+
 _MOST_DIGITS = 4_000  # Python refuses to make an integer of more, by default
 
 
@@ -61,36 +63,91 @@ class RawConversation(msgspec.Struct, gc=False):
     uuid: Any = None
 
 
-_DECODER = msgspec.json.Decoder(RawConversation)
+LARGE_BYTES = 8 * 1024 * 1024
+"""A conversation with more is decoded node by node: a call into C keeps the event loop of the worker from running."""
+
+_CONVERSATION = msgspec.json.Decoder(RawConversation)
+_NODE = msgspec.json.Decoder(Node)
+_ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _FIELDS = tuple(name for name in RawConversation.__struct_fields__ if name != "mapping")
+_REFUSED = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
-def decode(data: bytes) -> RawConversation | str | None:
+class Malformed(ValueError):
+    """The bytes are no JSON, or nested so deeply that no parser takes them."""
+
+
+def decode(data: memoryview, large_bytes: int = LARGE_BYTES) -> RawConversation | str | None:
     """The conversation that `data` holds; a text that says why the value is none; None where the bytes are no JSON value."""
-    if not data.startswith(b"{"):
-        return None if _parse(data) is _NOTHING else "it is no object"
     try:
-        raw = _DECODER.decode(data)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        value = _parse(data)
-        if not isinstance(value, dict):
-            return None
-        raw = _tolerantly(value)
+        if not _begins(data, b"{"):
+            _parse(data)
+            return "it is no object"
+        raw = _in_parts(data) if len(data) > large_bytes else _at_once(data)
+    except (Malformed, NoValue):
+        return None
     if raw.mapping is None and not isinstance(raw.messages, list) and not isinstance(raw.chat_messages, list):
         return "it has no mapping and no messages"
     return raw
 
 
-_NOTHING = object()
+def _begins(data: memoryview, char: bytes) -> bool:
+    return bytes(data[:1]) == char
 
 
-def _parse(data: bytes) -> Any:
-    """Any JSON value, `_NOTHING` for what is none or is nested too deeply."""
+def _at_once(data: memoryview) -> RawConversation:
     try:
-        text = data.decode("utf-8", "surrogatepass")
+        return _CONVERSATION.decode(data)
+    except _REFUSED:
+        return _tolerantly(_parse(data))
+
+
+def _in_parts(data: memoryview) -> RawConversation:
+    raw = RawConversation()
+    for key, begin, end in members(data):
+        name = _parse(memoryview(key))
+        with data[begin:end] as value:
+            if name == "mapping":
+                raw.mapping = _nodes(value) if _begins(value, b"{") else None
+            elif name in _FIELDS:
+                setattr(raw, name, _list(value) if _begins(value, b"[") else _any(value))
+    return raw
+
+
+def _nodes(data: memoryview) -> dict[str, Node]:
+    nodes = {}
+    for key, begin, end in members(data):
+        with data[begin:end] as value:
+            try:
+                node = _NODE.decode(value)
+            except _REFUSED:
+                node = _node(_parse(value))
+        nodes[_parse(memoryview(key))] = node
+    return nodes
+
+
+def _list(data: memoryview) -> list[Any]:
+    found = []
+    for begin, end in items(data):
+        with data[begin:end] as value:
+            found.append(_any(value))
+    return found
+
+
+def _any(data: memoryview) -> Any:
+    try:
+        return _ANY.decode(data)
+    except _REFUSED:
+        return _parse(data)
+
+
+def _parse(data: memoryview) -> Any:
+    """Any JSON value, with everything that is accepted beyond JSON."""
+    try:
+        text = str(data, "utf-8", "surrogatepass")
         return json.loads(text, strict=False, parse_int=_integer)
     except (ValueError, RecursionError):
-        return _NOTHING
+        raise Malformed from None
 
 
 def _integer(digits: str) -> int | float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -82,19 +82,20 @@ def text_of(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        return _joined(map(_text_of_part, content))
+        return _joined([_text_of_part(part) for part in content])
     if not isinstance(content, dict) or content.get("content_type") in _WITHOUT_TEXT:
         return ""
     text = content.get("text")
     if isinstance(text, str) and text and not text.isspace():
         return text
     parts = content.get("parts")
-    return _joined(map(_text_of_part, parts)) if isinstance(parts, list) else ""
+    return _joined([_text_of_part(part) for part in parts]) if isinstance(parts, list) else ""
 
 
 def _text_of_part(part: Any) -> Any:
     return part.get("text") if isinstance(part, dict) else part
 
 
-def _joined(texts: Iterator[Any] | Any) -> str:
-    return "\n".join(text for text in texts if isinstance(text, str) and text and not text.isspace())
+def _joined(texts: Iterable[Any]) -> str:
+    written = [text for text in texts if isinstance(text, str) and text and not text.isspace()]
+    return written[0] if len(written) == 1 else "\n".join(written)

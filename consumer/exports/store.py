@@ -1,4 +1,5 @@
 """Where exports lie: a folder, or buckets that speak S3, Google's or Azure's protocol (design, "Environment")."""
+
 from __future__ import annotations
 
 from urllib.parse import unquote

@@ -33,18 +33,14 @@ def title_of(raw: RawConversation) -> str:
     return "Untitled"
 
 
-def id_of(raw: RawConversation, index: int) -> str:
-    """`id`, `conversation_id` or `uuid`, or `conv_{index}` with the conversation's position in the whole export."""
+def id_of(raw: RawConversation) -> str | None:
+    """The first of `id`, `conversation_id`, `uuid` that is a non-empty string or an integer."""
     for value in (raw.id, raw.conversation_id, raw.uuid):
         if isinstance(value, str) and value:
             return clean(value[:ID_MAX_CHARS])
         if isinstance(value, int) and not isinstance(value, bool):
-            return _digits(value)
-    return f"conv_{index}"
-
-
-def _digits(value: int) -> str:
-    return str(value)[:ID_MAX_CHARS]
+            return str(value)[:ID_MAX_CHARS]
+    return None
 
 
 def create_time_of(raw: RawConversation) -> float | None:

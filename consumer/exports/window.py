@@ -1,21 +1,21 @@
-"""The part of a JSON document that is in memory while it streams in, and reading it value by value.
+"""The part of a JSON document that is in memory while it streams in.
 
 Places are offsets from `position`, so they stay right when more is read and what is done with is dropped.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from consumer.errors import FinalError
+from consumer.exports.values import NoValue, end_of_value, skip_space
 from schemas.events import ErrorCode
 
-_SPACE = re.compile(rb"[ \t\r\n]*+")
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_SCALAR = re.compile(rb'[^][{}",:\s]*+')
-_UP_TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_DROP_FROM_BYTES = 1024 * 1024
+
+T = TypeVar("T")
 
 
 def unreadable(what: str) -> FinalError:
@@ -47,68 +47,50 @@ class Window:
                 ErrorCode.EXPORT_TOO_LARGE,
                 f"One conversation of the export has more than the {self._max_bytes} bytes that can be held at once.",
             )
-        del self.buffer[: self.position]
-        self.position = 0
+        self._drop()
         piece = next(self._pieces, None)
         self.buffer += piece or b""
         return piece is not None
 
+    def _drop(self) -> None:
+        del self.buffer[: self.position]
+        self.position = 0
+
     def advance(self, size: int) -> None:
         """Go on by so many bytes. (`position += …` would add to what the position was before `…` read on.)"""
         self.position += size
+        if self.position >= _DROP_FROM_BYTES:
+            self._drop()
 
-    def take(self, size: int) -> bytes:
-        """The next `size` bytes; they are done with."""
-        with memoryview(self.buffer) as view:
-            data = bytes(view[self.position : self.position + size])
-        self.position += size
-        return data
+    def decoded(self, size: int, decode: Callable[[memoryview], T]) -> T:
+        """What `decode` makes of the next `size` bytes, which it must not keep."""
+        with memoryview(self.buffer) as whole, whole[self.position : self.position + size] as view:
+            return decode(view)
 
     def skip_space(self, offset: int = 0) -> tuple[int, bytes]:
         """Where the next character that is no white space stands, and that character; nothing at the document's end."""
         while True:
-            offset = self._match(_SPACE, offset) or offset
-            char = self._char(offset)
+            place, char = skip_space(self.buffer, self.position + offset)
+            offset = place - self.position
             if char or not self.extend():
                 return offset, char
 
     def end_of_value(self, offset: int) -> int:
-        """Where the value that begins at `offset` ends: a string, a number or name, or brackets that add up.
+        """Where the value that begins at `offset` ends.
 
         Raises:
             FinalError: `export_unreadable` when the document ends before, or no value begins there.
         """
-        first = self._char(offset)
-        if first == b'"':
-            return self._end_of_string(offset)
-        if first in (b"{", b"["):
-            return self._end_of_brackets(offset)
-        end = self._match(_SCALAR, offset)
-        while end == len(self.buffer) - self.position and self._extend_by_half(offset):
-            end = self._match(_SCALAR, offset)
-        if not end or end == offset:
-            raise unreadable("expected a value, and there is none")
-        return end
-
-    def _end_of_string(self, offset: int) -> int:
-        while not (end := self._match(_STRING, offset)):
-            if not self._extend_by_half(offset):
-                raise unreadable("it is cut off inside a string")
-        return end
-
-    def _end_of_brackets(self, offset: int) -> int:
-        depth = 0
-        while True:
-            offset = self._match(_UP_TO_BRACKET, offset) or offset
-            bracket = self._char(offset)
-            if bracket in (b"", b'"'):
-                if not self._extend_by_half(offset):
+        try:
+            while (end := end_of_value(self.buffer, self.position + offset)) is None or end == len(self.buffer):
+                if self._extend_by_half(offset):
+                    continue
+                if end is None:
                     raise unreadable("it is cut off")
-                continue
-            depth += 1 if bracket in (b"{", b"[") else -1
-            offset += 1
-            if depth == 0:
-                return offset
+                break
+        except NoValue:
+            raise unreadable("there is something else where a value was expected") from None
+        return end - self.position
 
     def _extend_by_half(self, offset: int) -> bool:
         """Read on until what lies behind `offset` has doubled, so that looking at it once more stays linear."""
@@ -118,11 +100,3 @@ class Window:
             if not self.extend():
                 break
         return extended
-
-    def _char(self, offset: int) -> bytes:
-        return bytes(self.buffer[self.position + offset : self.position + offset + 1])
-
-    def _match(self, pattern: re.Pattern[bytes], offset: int) -> int | None:
-        """The offset where a match at `offset` ends. (A match that were kept would keep the buffer from being changed.)"""
-        match = pattern.match(self.buffer, self.position + offset)
-        return match.end() - self.position if match else None

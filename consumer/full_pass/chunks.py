@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from consumer.exports.conversations import Conversation
@@ -10,6 +11,7 @@ from consumer.postgres.chunks import Chunk
 CHUNK_MAX_CHARS = 8_000  # 2,000 tokens
 OVERLAP_CHARS = 800  # 200 tokens
 MESSAGE_MAX_CHARS = 5_000
+_NEAR_CHARS = 500  # most often a sentence ends so near to the limit, and the rest needn't be searched
 TRUNCATED = "... [truncated]"
 RECENT = timedelta(days=180)
 
@@ -25,7 +27,7 @@ def to_chunks(conversation: Conversation, completed_at: datetime) -> list[Chunk]
     if not conversation.messages:
         return []
     created_at = conversation.created_at or completed_at
-    contents = split_text(to_text(conversation))
+    contents = list(split_lines(to_lines(conversation)))
     return [
         Chunk(
             conversation_id=conversation.conversation_id,
@@ -42,10 +44,12 @@ def to_chunks(conversation: Conversation, completed_at: datetime) -> list[Chunk]
     ]
 
 
-def to_text(conversation: Conversation) -> str:
-    """Title and messages, one line each, messages cut at 5,000 characters."""
-    lines = [to_line(message.role, message.text, MESSAGE_MAX_CHARS) for message in conversation.messages]
-    return f"# {conversation.title}\n\n" + "\n".join(lines)
+def to_lines(conversation: Conversation) -> Iterator[str]:
+    """Title, a blank line, and a line per message (which may have newlines), messages cut at 5,000 characters."""
+    yield f"# {conversation.title}"
+    yield ""
+    for message in conversation.messages:
+        yield to_line(message.role, message.text, MESSAGE_MAX_CHARS)
 
 
 def to_line(role: str, text: str, max_chars: int) -> str:
@@ -53,24 +57,31 @@ def to_line(role: str, text: str, max_chars: int) -> str:
     return _LABELS[role] + (text if len(text) <= max_chars else text[:max_chars] + TRUNCATED)
 
 
-def split_text(text: str) -> list[str]:
-    """The text in pieces that overlap, each but the last ending with a sentence or line, if there is one in it."""
-    pieces = []
-    start = new_from = 0
+def split_lines(lines: Iterable[str]) -> Iterator[str]:
+    """The lines, joined by newlines, in pieces that overlap and, but for the last, end where a sentence or line does."""
+    text = ""  # from the overlap with the piece before on, as far as it was read
+    old_chars = 0
+    for number, line in enumerate(lines):
+        while len(text) > CHUNK_MAX_CHARS:
+            end = _end_of_piece(text, old_chars, CHUNK_MAX_CHARS)
+            yield text[:end]
+            text, old_chars = text[end - OVERLAP_CHARS :], OVERLAP_CHARS
+        text = f"{text}\n{line}" if number else line
     # White space at the very end stays with the word before it: a chunk that is blank would be none.
-    last_end = len(text.rstrip()) - 1
-    while len(text) - start > CHUNK_MAX_CHARS:
-        limit = min(start + CHUNK_MAX_CHARS, last_end)
-        end = _last_boundary(text, new_from, limit)
-        if text[start:end].isspace():
-            end = limit
-        pieces.append(text[start:end])
-        start, new_from = end - OVERLAP_CHARS, end
-    return [*pieces, text[start:]]
+    while len(text) > CHUNK_MAX_CHARS:
+        end = _end_of_piece(text, old_chars, min(CHUNK_MAX_CHARS, len(text.rstrip()) - 1))
+        yield text[:end]
+        text, old_chars = text[end - OVERLAP_CHARS :], OVERLAP_CHARS
+    yield text
+
+
+def _end_of_piece(text: str, old_chars: int, limit: int) -> int:
+    """Where the last sentence or line ends behind what the piece before had, up to a limit; the limit, if none does."""
+    end = _last_boundary(text, max(old_chars, limit - _NEAR_CHARS), limit) or _last_boundary(text, old_chars, limit) or limit
+    return limit if text[:end].isspace() else end
 
 
 def _last_boundary(text: str, start: int, limit: int) -> int:
-    """Where the last sentence or line between two places ends; the second place, if none does."""
+    """Where the last sentence or line between two places ends; 0 if none does."""
     window = text[start:limit]
-    ends = (place + len(mark) for mark in _BOUNDARIES if (place := window.rfind(mark)) >= 0)
-    return start + max(ends, default=len(window))
+    return max((start + place + len(mark) for mark in _BOUNDARIES if (place := window.rfind(mark)) >= 0), default=0)

@@ -59,15 +59,16 @@ class RichConversation:
     def of(cls, conversation: Conversation) -> RichConversation:
         """The conversation's header and messages, of which those behind 600,000 characters are only counted."""
         day = f"{conversation.created_at:%Y-%m-%d}" if conversation.created_at else "unknown date"
-        lines = [f'=== Conversation: "{conversation.title}" ({day}) ===']
-        lines += (to_line(message.role, message.text, MESSAGE_MAX_CHARS) for message in conversation.messages)
-        ends = array("I")
-        chars = -1
-        for line in lines:
-            chars += len(line) + 1
+        kept = [f'=== Conversation: "{conversation.title}" ({day}) ===']
+        chars = len(kept[0])
+        ends = array("I", [chars])
+        for message in conversation.messages:
+            line = to_line(message.role, message.text, MESSAGE_MAX_CHARS)
+            chars += len("\n") + len(line)
             if chars <= BLOCK_MAX_CHARS:
                 ends.append(chars)
-        text = "\n".join(lines[: len(ends)])
+                kept.append(line)
+        text = "\n".join(kept)
         packed = len(text) > _PACKED_FROM_CHARS
         body = text.encode()
         return cls(chars, zlib.compress(body, 1) if packed else body, ends, packed)

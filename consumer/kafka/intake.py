@@ -95,6 +95,11 @@ class Intake:
             fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=BATCH_RECORDS)
         except KafkaError as error:
             raise KafkaTrouble(f"Kafka refused to hand out completion events ({type(error).__name__})") from error
+        except UnicodeDecodeError:
+            raise KafkaTrouble(
+                f"a record of {self._topics.names.completed} has a header whose name is not UTF-8, which the Kafka client can't"
+                f" read. Group {self._settings.consumer_group} stands before it; set its offset behind the record"
+            ) from None
         if not fetched:
             return None
         batch = _Batch(owned, {partition: records[-1].offset + 1 for partition, records in fetched.items()})

@@ -12,6 +12,7 @@ import base64
 import binascii
 import uuid
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError
@@ -105,15 +106,18 @@ class Relay:
 
     async def _transact(self, producer: AIOKafkaProducer, rows: Sequence[OutboxRow]) -> None:
         await producer.begin_transaction()
-        sending = []
-        for row in rows:
-            message = to_message(row)
-            topic = self._topics.names.of(row.event_type)
-            sending.append(await producer.send(topic, message.value, message.key, headers=message.headers))
-        metadata = to_metadata(row.event_id for row in rows)
-        await producer.send_offsets_to_transaction({self._place: OffsetAndMetadata(0, metadata)}, self._name)
-        await asyncio.gather(*sending)  # aiokafka would commit without those that the broker refused
-        await producer.commit_transaction()
+        sending: list[asyncio.Future[Any]] = []
+        try:
+            for row in rows:
+                message = to_message(row)
+                topic = self._topics.names.of(row.event_type)
+                sending.append(await producer.send(topic, message.value, message.key, headers=message.headers))
+            metadata = to_metadata(row.event_id for row in rows)
+            await producer.send_offsets_to_transaction({self._place: OffsetAndMetadata(0, metadata)}, self._name)
+            await asyncio.gather(*sending)  # aiokafka would commit without those that the broker refused
+            await producer.commit_transaction()
+        finally:
+            _let_go(sending)
 
     async def _tell_backlog(self) -> None:
         count, oldest_age_seconds = await self._outbox.backlog()
@@ -127,6 +131,13 @@ class Relay:
         while not stopping.is_set() and (left := until - loop.time()) > 0:
             if await wakeups.wait(min(left, _LONGEST_NAP_SECONDS)) and heed_notifications:
                 return
+
+
+def _let_go(sending: Sequence[asyncio.Future[Any]]) -> None:
+    """Hear each future out or cancel it: one that fails and is never asked would log a traceback a record."""
+    for future in sending:
+        if not future.cancel() and not future.cancelled():
+            future.exception()
 
 
 def relay_name(settings: Settings) -> str:

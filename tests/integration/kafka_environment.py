@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from consumer.health import Health
 from consumer.kafka.connection import admin_client, idempotent_producer
@@ -160,6 +161,13 @@ async def an_environment(
         yield Environment(settings, database, topics, Health(), Metrics())
     finally:
         await database.close()
+
+
+async def limit_topic(env: Environment, topic: str, max_message_bytes: int) -> None:
+    """Let a topic take messages of that size and no larger."""
+    async with admin_client(env.settings) as admin:
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(max_message_bytes)})
+        await admin.alter_configs([resource])
 
 
 def name_of(part: Part) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -232,6 +233,22 @@ def test_an_error_type_that_the_api_does_not_have_is_not_passed_on() -> None:
             with pytest.raises(FinalError) as caught:
                 await buyer.buy()
             assert SECRET not in caught.value.detail
+
+    asyncio.run(main())
+
+
+@pytest.mark.guarantee("G9")
+def test_no_log_line_quotes_a_request_even_if_the_sdk_was_told_to_log_everything(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """ANTHROPIC_LOG=debug sets these levels when the SDK is imported."""
+
+    async def main() -> None:
+        caplog.set_level(logging.DEBUG, "anthropic")
+        caplog.set_level(logging.DEBUG)
+        async with a_buyer([status(500)]) as (buyer, _):
+            await buyer.buy()
+        assert SECRET not in caplog.text
 
     asyncio.run(main())
 

@@ -64,7 +64,7 @@ class World:
 
     async def until_somebody_waits_for_a_lock(self) -> None:
         async with asyncio.timeout(10):
-            while not await self.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):  # noqa: ASYNC110  # it is the server's event
+            while not await self.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):  # it is the server's event
                 await asyncio.sleep(0.01)
 
 

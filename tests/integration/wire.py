@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -10,7 +12,10 @@ Forward = Callable[[bytes], bool]
 
 
 class Proxy:
-    """Passes bytes between clients and one server, until `forward` says no: then everybody is cut off for good."""
+    """Passes bytes between clients and one server, until `forward` says no: then everybody is cut off for good.
+
+    Kafka tells its clients where it listens; here they are told the proxy's port instead.
+    """
 
     def __init__(self, host: str, port: int, forward: Forward) -> None:
         self._host, self._port, self._forward = host, port, forward
@@ -38,6 +43,10 @@ class Proxy:
         for writer in self._connections:
             writer.transport.abort()
 
+    def _address(self, port: int) -> bytes:
+        """An address as Kafka's protocol writes it."""
+        return self._host.encode() + struct.pack(">i", port)
+
     async def _serve(self, client_reader: asyncio.StreamReader, client_writer: asyncio.StreamWriter) -> None:
         if self.cut.is_set():
             client_writer.transport.abort()
@@ -60,6 +69,11 @@ class Proxy:
                 if not forward(piece):
                     self.cut_off()
                     return
-                writer.write(piece)
+                writer.write(piece.replace(self._address(self._port), self._address(self.port)))
                 await writer.drain()
         writer.transport.abort()
+
+
+def is_kafka_request(api_key: int, piece: bytes) -> bool:
+    """Whether a piece of a client's stream begins a request of this kind; the client calls itself `full-pass`."""
+    return re.search(struct.pack(">h", api_key) + rb".{6}\x00\x09full-pass", piece, re.DOTALL) is not None

@@ -312,6 +312,27 @@ def test_calls_that_hang_since_before_it_shut_keep_no_probe_from_passing() -> No
     run(main())
 
 
+def test_calls_that_hang_since_before_it_shut_still_count_against_the_setting() -> None:
+    """Only the probe may go beyond it; else an outage with long deadlines would pile up connections."""
+
+    async def main() -> None:
+        pace = a_pace(concurrency=2)
+        async with AsyncExitStack() as hanging:
+            first = await hanging.enter_async_context(pace.slot(A))
+            await hanging.enter_async_context(pace.slot(A))
+            pace.troubled(first, REFUSED_KEY)
+            await asyncio.sleep(5)
+            pace.begin_probe(B)
+            await success(pace, B)
+            async with asyncio.TaskGroup() as group:
+                waiter = group.create_task(success(pace, B))
+                await settle()
+                assert not waiter.done()
+                await hanging.aclose()
+
+    run(main())
+
+
 def test_calls_from_before_it_shut_can_fail_as_they_like_without_shutting_it_longer_or_taking_the_probe_away() -> None:
     async def main() -> None:
         pace = a_pace(backoff_seconds=5)

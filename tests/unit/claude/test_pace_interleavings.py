@@ -152,7 +152,7 @@ async def story(plan: list[Caller], concurrency: int) -> tuple[Watch, list[str]]
     return watch, ["cancelled" if task.cancelled() else task.result() for task in tasks]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(callers, st.integers(1, 6))
 def test_no_interleaving_lets_more_calls_through_than_allowed_or_leaves_one_waiting(plan: list[Caller], concurrency: int) -> None:
     """At most `width` at once while open, the probe's one call while shut; every call ends; every slot comes back."""

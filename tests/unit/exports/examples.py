@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from consumer.exports.conversations import Conversation, Message, Skipped, read_conversations
+from consumer.exports.conversations import Conversation, Skipped, read_conversations
 from consumer.exports.file import ExportFile
 from consumer.exports.limits import ExportLimits
+from consumer.exports.messages import Message
 
 LIMITS = ExportLimits(
     max_bytes=10_000_000, max_uncompressed_bytes=50_000_000, max_compression_ratio=2_000, max_conversations=10_000
@@ -54,7 +55,9 @@ def said(conversation: bytes | Any) -> list[tuple[str, str]]:
     return [(message.role, message.text) for message in read_one(conversation).messages]
 
 
-def node(text: Any, parent: str | None = None, children: Iterable[str] = (), role: str = "user", **message: Any) -> dict[str, Any]:
+def node(
+    text: Any, parent: str | None = None, children: Iterable[str] = (), role: str = "user", **message: Any
+) -> dict[str, Any]:
     """A node of ChatGPT's tree whose message has one part; `text` None: a node without a message."""
     content = {"content_type": "text", "parts": [text]}
     whole = {"author": {"role": role}, "content": content, **message}
@@ -74,7 +77,5 @@ def simple(*messages: str) -> dict[str, Any]:
 
 def conversation(*messages: str, title: str = "T", create_time: float | None = None, index: int = 0) -> Conversation:
     """A conversation as it was read; the user begins and the assistant answers each time."""
-    roles = ("user", "assistant")
     made = tuple(Message("user" if place % 2 == 0 else "assistant", text) for place, text in enumerate(messages))
-    assert all(message.role in roles for message in made)
     return Conversation(index, f"conv_{index}", title, create_time, made)

@@ -64,7 +64,9 @@ def test_what_is_no_conversation_is_skipped_by_its_index() -> None:
 
 
 def test_a_malformed_conversation_among_good_ones_is_skipped() -> None:
-    elements = read(b"[" + json.dumps(simple("a")).encode() + b', {"mapping": nonsense}, ' + json.dumps(simple("b")).encode() + b"]")
+    elements = read(
+        b"[" + json.dumps(simple("a")).encode() + b', {"mapping": nonsense}, ' + json.dumps(simple("b")).encode() + b"]"
+    )
     assert [type(element) for element in elements] == [Conversation, Skipped, Conversation]
 
 
@@ -121,7 +123,11 @@ def test_zip_is_known_by_its_first_bytes(method: int) -> None:
 
 
 def test_the_shallowest_conversations_json_wins() -> None:
-    members = {"x/y/conversations.json": _json("deep"), "x/conversations.json": _json("less"), "conversations-1.json": _json("part")}
+    members = {
+        "x/y/conversations.json": _json("deep"),
+        "x/conversations.json": _json("less"),
+        "conversations-1.json": _json("part"),
+    }
     assert _said(_zip(members)) == ["less"]
     assert _said(_zip({"x\\y\\conversations.json": _json("deep"), "z/conversations.json": _json("less")})) == ["less"]
 
@@ -129,7 +135,8 @@ def test_the_shallowest_conversations_json_wins() -> None:
 def test_parts_are_read_in_the_order_of_their_numbers() -> None:
     members = {f"x/conversations-{number}.json": _json(number) for number in ("10", "002", "0", "1", "00000000000000000000011")}
     members |= {
-        "export_manifest.json": b"{}", "conversations-x.json": b"x", "xconversations-1.json": b"x", "x/conversations-1.json.bak": b"x",
+        "export_manifest.json": b"{}",
+        "conversations-x.json": b"x", "x-conversations-1.json": b"", "x/conversations-1.json.bak": b"x",
         "x/y/conversations-3.json": _json("deeper"), "conversations-٣.json": b"x",
     }  # fmt: skip
     assert _said(_zip(members)) == ["0", "1", "002", "10", "00000000000000000000011"]
@@ -147,7 +154,9 @@ def test_a_zip_without_conversations_is_unreadable(name: str) -> None:
     _fails(_zip({}))
 
 
-@pytest.mark.parametrize("name", ["../conversations.json", "/conversations.json", "x/../../conversations.json", "..\\conversations.json"])
+@pytest.mark.parametrize(
+    "name", ["../conversations.json", "/conversations.json", "x/../../conversations.json", "..\\conversations.json"]
+)
 def test_a_member_whose_name_leaves_the_archive_is_not_read(name: str) -> None:
     assert _said(_zip({name: _json("outside"), "x/y/z/conversations.json": _json("inside")})) == ["inside"]
     _fails(_zip({name: _json("outside")}))
@@ -209,7 +218,11 @@ def test_a_file_may_be_exactly_as_large_as_the_limit() -> None:
 
 def _packed_spaces() -> list[bytes]:
     spaces = b"[" + b" " * 3_000_000 + b"]"
-    return [gzip.compress(spaces), _zip({"conversations.json": spaces}), _zip({"conversations-1.json": b"[]", "conversations-2.json": spaces})]
+    return [
+        gzip.compress(spaces),
+        _zip({"conversations.json": spaces}),
+        _zip({"conversations-1.json": b"[]", "conversations-2.json": spaces}),
+    ]
 
 
 @pytest.mark.parametrize("content", _packed_spaces())

@@ -134,7 +134,7 @@ def test_nan_and_raw_control_characters_are_accepted() -> None:
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 400, "9" * 5_000, "0." + "1" * 5_000])
 def test_a_number_of_any_size_harms_nothing(number: str) -> None:
-    raw = json.dumps({**with_content("a"), "create_time": 0, "update_time": 0}).replace("_time\": 0", f'_time": {number}')
+    raw = json.dumps({**with_content("a"), "create_time": 0, "update_time": 0}).replace('_time": 0', f'_time": {number}')
     assert texts(raw.encode()) == ["a"]
 
 
@@ -197,7 +197,7 @@ def test_the_first_of_mapping_messages_and_chat_messages_that_is_not_empty_count
 
 def test_one_value_of_the_wrong_type_changes_nothing_else() -> None:
     """A conversation that the fast decoder refuses is read by the tolerant one, which must see the same."""
-    whole = {
+    whole: dict[str, Any] = {
         "title": "T", "create_time": 5, "id": 7,
         "mapping": {
             "a": node("a", None, ["b"], metadata={HIDDEN: False}),

@@ -18,10 +18,10 @@ from schemas.events import ErrorCode
 _NONE = object()
 
 
-def _decode(data: bytes) -> Any:
+def _decode(data: memoryview) -> Any:
     """A JSON value (null as a mark, since None says that there is none)."""
     try:
-        value = json.loads(data)
+        value = json.loads(bytes(data))
     except ValueError:
         return None
     return _NONE if value is None else value
@@ -42,7 +42,7 @@ def _unreadable(document: bytes | str, size: int = 1 << 20) -> None:
     assert caught.value.code is ErrorCode.EXPORT_UNREADABLE
 
 
-_TRICKY = st.sampled_from(['},{', '"', "\\", '\\"', "}]", "[{", '","', "é", "\n", "\u2028", ""])
+_TRICKY = st.sampled_from(["},{", '"', "\\", '\\"', "}]", "[{", '","', "é", "\n", "\u2028", ""])
 _TEXT = st.lists(st.one_of(st.text(max_size=5), _TRICKY), max_size=4).map("".join)
 _JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), _TEXT),
@@ -59,7 +59,12 @@ def test_elements_are_what_a_json_parser_finds_wherever_the_pieces_end(
     assert _split(document, size) == elements
 
 
-@given(st.lists(_JSON, max_size=4), st.dictionaries(_TEXT, _JSON, max_size=3), st.dictionaries(_TEXT, _JSON, max_size=3), st.integers(1, 40))
+@given(
+    st.lists(_JSON, max_size=4),
+    st.dictionaries(_TEXT, _JSON, max_size=3),
+    st.dictionaries(_TEXT, _JSON, max_size=3),
+    st.integers(1, 40),
+)
 def test_the_array_conversations_is_found_among_other_members(
     elements: list[Any], before: dict[str, Any], after: dict[str, Any], size: int
 ) -> None:
@@ -90,7 +95,9 @@ def test_a_second_array_after_the_end_is_seen_even_between_objects() -> None:
     _unreadable('[{"a": 1}] [{"b": 2}, {"c": 3}]')
 
 
-@pytest.mark.parametrize("document", ["", " \n", '"text"', "17", "null", "<html>", "PK", "nonsense", "}", "]", "\ufeff", "\0\0\0\0"])
+@pytest.mark.parametrize(
+    "document", ["", " \n", '"text"', "17", "null", "<html>", "PK", "nonsense", "}", "]", "\ufeff", "\0\0\0\0"]
+)
 def test_what_is_neither_array_nor_object_is_unreadable(document: str) -> None:
     _unreadable(document)
 

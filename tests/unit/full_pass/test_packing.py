@@ -100,6 +100,13 @@ def test_what_fits_one_request_is_one_request() -> None:
     assert len(packed(things_of(23, 8, largest=100))) == 1
 
 
+@exactly
+@given(seed=st.integers(0, 10**6))
+def test_the_first_and_the_last_pack_are_no_scraps(seed: int) -> None:
+    packs = packed(things_of(seed, 100, largest=200))
+    assert min(sum(thing.weight for thing in pack) for pack in (packs[0], packs[-1])) >= 0.4 * SIZE
+
+
 def test_a_large_item_shares_its_request_with_nobody() -> None:
     small = things_of(3, 10, largest=50)
     large = Thing("large", 2_000)
