@@ -15,9 +15,8 @@ from aiohttp import web
 from consumer.claude.gate import Claude
 from consumer.errors import ConfigurationError, FullPassError
 from consumer.executor import Executor
-from consumer.exports.limits import ExportLimits
 from consumer.exports.store import ExportStore
-from consumer.full_pass.run import Parts, full_pass
+from consumer.full_pass.run import Parts, full_pass, limits_of
 from consumer.health import Health
 from consumer.kafka.alerts import Alerts
 from consumer.kafka.broker import BrokerProbe
@@ -34,6 +33,7 @@ from consumer.postgres.overview import Overview
 from consumer.postgres.profiles import Profiles
 from consumer.postgres.retention import Retention
 from consumer.postgres.runs import Ledger
+from consumer.postgres.spend import Spend
 from consumer.settings import Settings, required
 
 PARTS = ("intake", "executor", "relay", "alerts")
@@ -114,7 +114,7 @@ def _builders(worker: Worker, parts: frozenset[str]) -> dict[str, Callable[[asyn
                 settings,
                 ledger,
                 pass_parts.profiles,
-                pass_parts.claude.pace,
+                pass_parts.claude,
                 partial(full_pass, parts=pass_parts),
                 health=health,
                 metrics=metrics,
@@ -126,7 +126,7 @@ def _builders(worker: Worker, parts: frozenset[str]) -> dict[str, Callable[[asyn
 
 def _pass_parts(worker: Worker, ledger: Ledger) -> Parts:
     settings, database = worker.settings, worker.database
-    worker.claude = Claude(settings, Answers(database), worker.metrics)
+    worker.claude = Claude(settings, Answers(database), Spend(database), worker.metrics)
     return Parts(
         ledger=ledger,
         profiles=Profiles(database),
@@ -135,12 +135,7 @@ def _pass_parts(worker: Worker, ledger: Ledger) -> Parts:
         claude=worker.claude,
         metrics=worker.metrics,
         health=worker.health,
-        limits=ExportLimits(
-            max_bytes=settings.max_export_bytes,
-            max_uncompressed_bytes=settings.max_export_uncompressed_bytes,
-            max_compression_ratio=settings.max_compression_ratio,
-            max_conversations=settings.max_conversations,
-        ),
+        limits=limits_of(settings),
         facts_tokens_per_call=settings.facts_tokens_per_call,
         coverage_floor=settings.coverage_floor,
         lease_seconds=settings.lease_seconds,

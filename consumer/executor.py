@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 
-from consumer.claude.pace import Pace
+from consumer.claude.gate import Claude
 from consumer.errors import FinalError, LostLease, NotThereYet, OperatorTrouble, Outage, PassingFailure, RunError, Superseded
 from consumer.health import Health
 from consumer.logs import get_log
@@ -51,7 +51,7 @@ class Executor:
         settings: Settings,
         ledger: Ledger,
         profiles: Profiles,
-        pace: Pace,
+        claude: Claude,
         carry: Callable[[Claim], Awaitable[None]],
         *,
         health: Health,
@@ -61,7 +61,8 @@ class Executor:
         self._settings = settings
         self._ledger = ledger
         self._profiles = profiles
-        self._pace = pace
+        self._pace = claude.pace
+        self._day = claude.day
         self._carry_pass = carry
         self._health = health
         self._metrics = metrics
@@ -117,6 +118,11 @@ class Executor:
     async def _claim_what_fits(self, stopping: asyncio.Event) -> float:
         """Claim runs while there is room, and return the seconds until there may be something to claim."""
         poll_seconds = self._settings.poll_seconds
+        room_in_seconds = await self._day.room_in_seconds()
+        if room_in_seconds is not None:
+            self._health.unwell("budget", self._day.reason)
+            return min(poll_seconds, room_in_seconds)
+        self._health.well("budget")
         while len(self._hands.under_way) < self._settings.run_concurrency and not stopping.is_set():
             may_claim = self._pace.claimable()
             if may_claim == "none":

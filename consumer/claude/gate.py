@@ -5,24 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 from weakref import WeakValueDictionary
 
 from consumer.claude.api import Api, Message, to_text
-from consumer.claude.models import dearest, price_of
+from consumer.claude.budget import DayBudget, RunBudget
+from consumer.claude.models import expected_cost_usd, price_of
 from consumer.claude.pace import BACKOFF_MAX_SECONDS, Call, Pace
 from consumer.claude.requests import Answer, Request
 from consumer.claude.trouble import Trouble
 from consumer.errors import Outage
 from consumer.logs import get_log
 from consumer.metrics import Metrics
-from consumer.postgres.answers import BilledAnswer
+from consumer.postgres.answers import NOTHING, Answers, BilledAnswer, Bought
+from consumer.postgres.spend import Spend
 from consumer.settings import Settings
 from schemas.events import ErrorCode
-
-if TYPE_CHECKING:
-    from consumer.postgres.answers import Answers
 
 TRIES = 5
 # A run that is told to stop still gets this long to write down what was paid for.
@@ -38,7 +37,7 @@ _log = get_log("claude")
 class Claude:
     """The model API of one worker: the SDK's client, Pace, the record."""
 
-    def __init__(self, settings: Settings, answers: Answers, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, answers: Answers, spend: Spend, metrics: Metrics) -> None:
         """Open no connection yet.
 
         Raises:
@@ -49,10 +48,16 @@ class Claude:
         self.backoff_seconds = settings.retry_backoff_seconds
         self.answers = answers
         self.metrics = metrics
+        most_usd = settings.max_cost_usd_per_day
+        self.day = DayBudget(spend, None if most_usd is None else Decimal(str(most_usd)))
+        self._most_run_usd = Decimal(str(settings.max_run_cost_usd))
 
-    def for_run(self, run_id: UUID, user_id: UUID) -> RunClaude:
-        """The gate as one run sees it: with its user's recorded answers."""
-        return RunClaude(self, run_id, user_id)
+    def for_run(self, run_id: UUID, user_id: UUID, bought: Bought = NOTHING) -> RunClaude:
+        """The gate as one run sees it: with its user's recorded answers, and a budget less what it has bought already."""
+        spent_usd = bought.cost_usd
+        if spent_usd is None:
+            spent_usd = expected_cost_usd(self.api.model, bought.input_tokens, bought.output_tokens)
+        return RunClaude(self, run_id, user_id, RunBudget(self._most_run_usd, spent_usd))
 
     async def close(self) -> None:
         """Close the connections. Runs must have ended."""
@@ -62,8 +67,9 @@ class Claude:
 class RunClaude:
     """What the stages of one run ask through."""
 
-    def __init__(self, claude: Claude, run_id: UUID, user_id: UUID) -> None:
+    def __init__(self, claude: Claude, run_id: UUID, user_id: UUID, budget: RunBudget) -> None:
         self._claude = claude
+        self._budget = budget
         self._run_id = run_id
         self._user_id = user_id
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -77,8 +83,9 @@ class RunClaude:
         """The user's recorded answer to the very same request, or a bought one, which is recorded before it is returned.
 
         Raises:
-            Outage: the model API can't be used now; OperatorTrouble where an operator has to end that.
-            FinalError: `model_rejected`.
+            Outage: the model API can't be used now; OperatorTrouble where an operator has to end that, or the day's budget is
+                spent.
+            FinalError: `model_rejected`, `budget_exceeded`.
         """
         sha256 = request.sha256(self.model)
         # Two equal requests of a run at the same moment are one: the second finds what the first recorded.
@@ -88,7 +95,24 @@ class RunClaude:
                 self._count(request, "recorded")
                 message = Message(found.content, found.stop_reason, found.input_tokens, found.output_tokens)
                 return _to_answer(sha256, message, recorded=True)
-            return _to_answer(sha256, await self._buy(request, sha256), recorded=False)
+            async with self._budget.reserved(self.expected_cost_usd(request)):
+                return _to_answer(sha256, await self._buy(request, sha256), recorded=False)
+
+    def expected_cost_usd(self, request: Request) -> Decimal:
+        """What the request would cost if it were bought; a model without a known price counts as the dearest."""
+        return expected_cost_usd(self.model, *request.expected_tokens())
+
+    def require_budget(self, expected_usd: Decimal) -> None:
+        """Make sure that the rest of the run, expected to cost so much, is allowed.
+
+        Raises:
+            FinalError: `budget_exceeded`, naming estimate and setting.
+        """
+        self._budget.require(expected_usd)
+
+    async def recorded(self) -> set[bytes]:
+        """The hashes of all requests that this run would not have to buy."""
+        return await self._claude.answers.recorded(self._user_id, self._run_id)
 
     async def judge(self, answer: Answer, verdict: str) -> None:
         """Note why an answer is unusable: from now on it serves this run alone, so that a crash doesn't buy it again."""
@@ -109,6 +133,7 @@ class RunClaude:
 
     async def _buy(self, request: Request, sha256: str) -> Message:
         async def once(call: Call) -> Message | Trouble:
+            await self._claude.day.require_room()
             with self._claude.metrics.model_call_seconds.labels(request.kind).time():
                 outcome = await self._claude.api.create(request)
             if isinstance(outcome, Trouble):
@@ -125,6 +150,9 @@ class RunClaude:
     async def _record(self, request: Request, sha256: str, message: Message) -> None:
         price = price_of(self.model, message.input_tokens)
         cost = None if price is None else price.cost_usd(message.input_tokens, message.output_tokens)
+        spend_usd = expected_cost_usd(self.model, message.input_tokens, message.output_tokens)
+        self._budget.spent(spend_usd)
+        self._claude.day.spent(spend_usd)
         self._meter(message, cost)
         billed = BilledAnswer(
             request_sha256=sha256,
@@ -135,7 +163,7 @@ class RunClaude:
             input_tokens=message.input_tokens,
             output_tokens=message.output_tokens,
             cost_usd=cost,
-            spend_usd=dearest().cost_usd(message.input_tokens, message.output_tokens) if cost is None else cost,
+            spend_usd=spend_usd,
         )
         await self._claude.answers.record(self._run_id, self._user_id, billed)
 

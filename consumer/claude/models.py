@@ -112,6 +112,11 @@ def price_of(name: str, input_tokens: int = 0) -> Price | None:
     return None if model is None else model.price_for(input_tokens)
 
 
+def expected_cost_usd(name: str, input_tokens: int, output_tokens: int) -> Decimal:
+    """What so many tokens cost; a model without a known price counts as the dearest one."""
+    return (price_of(name, input_tokens) or dearest()).cost_usd(input_tokens, output_tokens)
+
+
 def dearest() -> Price:
     """The highest prices of the table: what an unknown model is counted as where a limit is held."""
     prices = [price for model in _KNOWN for price in (model.price, model.long_price) if price is not None]

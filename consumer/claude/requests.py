@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 Kind = Literal["facts", "reduction", "memory", "sections"]
 
+# What an answer is expected to hold, as a share of the request's data. Documents come close to their limit.
+_OUTPUT_SHARES: Mapping[Kind, float] = {"facts": 0.25, "reduction": 0.5}
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -35,6 +38,15 @@ class Request:
         if self.schema is not None:
             body["output_config"] = {"format": {"type": "json_schema", "schema": dict(self.schema)}}
         return body
+
+    def expected_tokens(self) -> tuple[int, int]:
+        """Input and output tokens that the request is expected to cost; four bytes of UTF-8 are one."""
+        schema = json.dumps(dict(self.schema)) if self.schema else ""
+        data = len(self.user.encode()) // 4
+        output = self.max_tokens
+        if self.kind in _OUTPUT_SHARES:
+            output = min(output, int(data * _OUTPUT_SHARES[self.kind]) + 1)
+        return data + len(self.system.encode()) // 4 + len(schema) // 4, output
 
     def sha256(self, model: str) -> str:
         """The key under which the answer is recorded: SHA-256, in hex, of the whole body as canonical JSON."""

@@ -12,6 +12,7 @@ from consumer.commands import (
     database,
     dead_letters,
     demo,
+    estimating,
     publishing,
     runs,
     sandbox,
@@ -36,6 +37,7 @@ app.command("worker")(worker.worker)
 app.add_typer(database.app, name="db")
 app.add_typer(topics.app, name="topics")
 app.command("publish")(publishing.publish)
+app.command("estimate")(estimating.estimate_command)
 app.add_typer(runs.app, name="runs")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("status")(status.status)

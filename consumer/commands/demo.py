@@ -23,17 +23,12 @@ import typer
 
 from consumer.commands.database import opened
 from consumer.commands.demo_screen import Screen
+from consumer.commands.estimating import estimate_export
 from consumer.commands.output import AsJson, print_json
 from consumer.commands.sandbox import Seeded, bring_up, opened_sandbox, seed_export
 from consumer.errors import CommandError, ConfigurationError
-from consumer.exports.limits import ExportLimits
-from consumer.exports.store import ExportStore
-from consumer.full_pass.estimate import Estimate, estimate
-from consumer.full_pass.reading import read_export
-from consumer.full_pass.spool import Spool
 from consumer.kafka.publishing import publish
 from consumer.kafka.reading import ReadEvent, read_events
-from consumer.metrics import Metrics
 from consumer.postgres.overview import Overview
 from consumer.postgres.seeding import fetch_profile
 from consumer.settings import Settings, load_settings
@@ -81,7 +76,7 @@ def _run(settings: Settings, screen: Screen, export: Path | None, *, real: bool,
     with screen.step("an export in the store, a profile row in the database"):
         seeded = asyncio.run(seed_export(settings, export, uuid4()))
     if real and not yes:
-        screen.confirm(asyncio.run(_estimate(settings, seeded)), settings.model)
+        screen.confirm(asyncio.run(estimate_export(settings, seeded.storage_path)), settings.model)
     with screen.step("the worker"), _worker(log) as process:
         _wait_until_ready(process, log)
         screen.worker_started()
@@ -138,19 +133,6 @@ async def _read_all(settings: Settings, user_id: UUID, count: int) -> list[ReadE
     if len(events) != count:
         raise CommandError(f"a reader of the topics got {len(events)} events, expected {count}")
     return events
-
-
-async def _estimate(settings: Settings, seeded: Seeded) -> Estimate:
-    limits = ExportLimits(
-        settings.max_export_bytes,
-        settings.max_export_uncompressed_bytes,
-        settings.max_compression_ratio,
-        settings.max_conversations,
-    )
-    store = ExportStore.from_url(settings.export_store_url)
-    with Spool() as spool:
-        export = await read_export(seeded.storage_path, datetime.now(UTC), store, spool, limits, Metrics())
-        return estimate(export, spool, settings.facts_tokens_per_call, settings.model)
 
 
 def _forget_the_users_own(real: bool) -> None:

@@ -18,8 +18,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from consumer.commands.estimating import ExportEstimate
 from consumer.errors import CommandError
-from consumer.full_pass.estimate import Estimate
 from schemas.events import SECTION_NAMES, QuickPassCompleted
 
 STAGES = {
@@ -62,7 +62,7 @@ class Screen:
         """The worker says that it is ready."""
         self._console.print("  [green]✓[/] ready", style="dim")
 
-    def confirm(self, estimate: Estimate, model: str) -> None:
+    def confirm(self, estimate: ExportEstimate, model: str) -> None:
         """Ask before money is spent.
 
         Raises:

@@ -1,51 +1,92 @@
-"""What a run will buy, said before it buys anything."""
+"""What a run will buy, said before it buys anything (design, "The estimate comes first")."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
-from consumer.claude.models import dearest, price_of
+from consumer.claude.gate import RunClaude
+from consumer.claude.models import expected_cost_usd
+from consumer.claude.requests import Request
 from consumer.full_pass.categories import facts_of
-from consumer.full_pass.facts import facts_request
+from consumer.full_pass.facts import facts_request, packs_of
 from consumer.full_pass.memory import memory_request
 from consumer.full_pass.reading import ReadExport
-from consumer.full_pass.richest import Block
+from consumer.full_pass.reduction import BATCH_TOKENS, FACTS_TOKENS_MAX
 from consumer.full_pass.sections import sections_request
-from consumer.full_pass.spool import Spool
+from consumer.postgres.chunks import Chunk
 
-# Facts are seldom longer than a quarter of the text that states them.
-_FACTS_SHARE = 0.25
-_MEMORY_TOKENS = 4_096
-_SECTIONS_TOKENS = 4_096
+# A MEMORY as long as the model may make it.
+_LONGEST_MEMORY = "x" * 16_000
+
+Pages = AsyncIterable[Sequence[Chunk]]
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Calls, tokens and dollars of one run in which no answer has to be asked for twice. A token is four characters."""
+    """Calls, tokens and dollars that a run still has to buy, if no answer has to be asked for twice."""
 
-    conversations: int
-    chunks: int
-    calls: int
-    input_tokens: int
-    output_tokens: int
-    cost_usd: Decimal
-    price_known: bool
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: Decimal = Decimal(0)
+
+    def with_call(self, model: str, input_tokens: int, output_tokens: int) -> Estimate:
+        """One call more; a model without a known price counts as the dearest."""
+        return Estimate(
+            self.calls + 1,
+            self.input_tokens + input_tokens,
+            self.output_tokens + output_tokens,
+            self.cost_usd + expected_cost_usd(model, input_tokens, output_tokens),
+        )
 
 
-def estimate(export: ReadExport, spool: Spool, tokens_per_call: int, model: str) -> Estimate:
-    """Estimate a run of the export that was read; `spool` holds its chunks."""
-    chunk_tokens = sum(chunk.token_count for batch in spool.batches() for chunk in batch)
-    packs = max(1, -(-chunk_tokens // tokens_per_call))
-    facts_tokens = int(chunk_tokens * _FACTS_SHARE)
-    instructions = (facts_request(()).system, memory_request(facts_of({})).system, sections_request(Block(()), "").system)
-    facts_system, memory_system, sections_system = (len(text) // 4 for text in instructions)
-    input_tokens = (
-        *(packs * facts_system, chunk_tokens),
-        *(memory_system, facts_tokens),
-        *(sections_system, len(export.block().text) // 4, _MEMORY_TOKENS),
-    )
-    bought = (sum(input_tokens), facts_tokens + _MEMORY_TOKENS + _SECTIONS_TOKENS)
-    price = price_of(model)
-    cost = (price or dearest()).cost_usd(*bought)
-    return Estimate(export.conversations, export.chunks, packs + 2, *bought, cost, price is not None)
+async def estimate_rest(
+    pages: Pages | None, undated_at: datetime, export: ReadExport, claude: RunClaude, tokens_per_call: int
+) -> Estimate:
+    """What a run of this export still has to buy, less what is recorded; `pages` are None once its MEMORY is saved.
+
+    Raises:
+        DatabaseUnavailable: when the records can't be looked at.
+    """
+    recorded = await claude.recorded()
+
+    def is_recorded(request: Request) -> bool:
+        return bytes.fromhex(request.sha256(claude.model)) in recorded
+
+    return await estimate(pages, undated_at, export, claude.model, tokens_per_call, is_recorded)
+
+
+async def estimate(
+    pages: Pages | None,
+    undated_at: datetime,
+    export: ReadExport,
+    model: str,
+    tokens_per_call: int,
+    is_recorded: Callable[[Request], bool] = lambda _request: False,
+) -> Estimate:
+    """What facts, MEMORY and sections of the export cost. The facts requests are the very ones that will be made."""
+    found = Estimate()
+    if pages is not None:
+        facts_tokens = 0
+        async for pack in packs_of(pages, tokens_per_call, undated_at):
+            request = facts_request(pack)
+            input_tokens, output_tokens = request.expected_tokens()
+            facts_tokens += output_tokens
+            if not is_recorded(request):
+                found = found.with_call(model, input_tokens, output_tokens)
+        found = _with_memory(found, facts_tokens, model)
+    return found.with_call(model, *sections_request(export.block(), _LONGEST_MEMORY).expected_tokens())
+
+
+def _with_memory(found: Estimate, facts_tokens: int, model: str) -> Estimate:
+    """The calls that make one MEMORY of so many tokens of facts: reductions, where they are too many, and its own."""
+    if facts_tokens > FACTS_TOKENS_MAX:
+        for first in range(0, facts_tokens, BATCH_TOKENS):
+            size = min(BATCH_TOKENS, facts_tokens - first)
+            found = found.with_call(model, size, size // 2)
+        facts_tokens = FACTS_TOKENS_MAX
+    input_tokens, output_tokens = memory_request(facts_of({})).expected_tokens()
+    return found.with_call(model, input_tokens + facts_tokens, output_tokens)

@@ -137,7 +137,7 @@ async def extract_facts(
         for facts in reading.facts:
             consolidation.add(facts)
 
-    packs = _packs(pages, tokens_per_call, undated_at)
+    packs = packs_of(pages, tokens_per_call, undated_at)
     await in_order(packs, partial(read_pack, claude=claude), take)
     facts = await asyncio.to_thread(consolidation.to_facts)
     extraction = Extraction(facts, {outcome: outcomes[outcome] for outcome in Outcome})
@@ -145,9 +145,10 @@ async def extract_facts(
     return extraction
 
 
-async def _packs(
+async def packs_of(
     pages: AsyncIterable[Sequence[Chunk]], tokens_per_call: int, undated_at: datetime | None
 ) -> AsyncGenerator[Pack, None]:
+    """The packs in which the chunks will be asked about."""
     packer = packer_of(tokens_per_call)
     async for page in pages:
         for chunk in page:

@@ -11,6 +11,7 @@ import structlog
 from consumer.claude.gate import Claude
 from consumer.exports.limits import ExportLimits
 from consumer.exports.store import ExportStore
+from consumer.full_pass.estimate import estimate_rest
 from consumer.full_pass.facts import extract_facts
 from consumer.full_pass.memory import write_memory
 from consumer.full_pass.reading import read_export
@@ -24,8 +25,19 @@ from consumer.metrics import Metrics
 from consumer.postgres.chunks import Chunks
 from consumer.postgres.profiles import Profiles
 from consumer.postgres.runs import Claim, Ledger
+from consumer.settings import Settings
 
 _log = get_log("full_pass")
+
+
+def limits_of(settings: Settings) -> ExportLimits:
+    """The limits that the settings put on an export."""
+    return ExportLimits(
+        max_bytes=settings.max_export_bytes,
+        max_uncompressed_bytes=settings.max_export_uncompressed_bytes,
+        max_compression_ratio=settings.max_compression_ratio,
+        max_conversations=settings.max_conversations,
+    )
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ async def full_pass(run: Claim, parts: Parts) -> None:
     After a crash a run takes the same way again: answers are looked up instead of bought, and a MEMORY that this run has saved
     is read, not written.
     """
-    claude = parts.claude.for_run(run.run_id, run.user_id)  # its user's recorded answers
+    claude = parts.claude.for_run(run.run_id, run.user_id, run.bought)  # its user's recorded answers, its budget
     memory = await parts.profiles.begin(run)  # this run's saved MEMORY, or None
 
     with Spool() as spool:
@@ -73,6 +85,9 @@ async def full_pass(run: Claim, parts: Parts) -> None:
             parts.health.well("exports")
             if memory is None:
                 await parts.chunks.replace(run, spool.batches())
+            pages = parts.chunks.oldest_first(run) if memory is None else None
+            rest = await estimate_rest(pages, run.completed_at, export, claude, parts.facts_tokens_per_call)
+            claude.require_budget(rest.cost_usd)  # nothing is bought by a run that can't be paid for
 
     if memory is None:
         async with parts.stage(run, "facts"):

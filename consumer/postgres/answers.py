@@ -39,6 +39,18 @@ class BilledAnswer:
     spend_usd: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """What a run has bought in all its attempts; `cost_usd` is None where a price was not known."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: Decimal | None = Decimal(0)
+
+
+NOTHING = Bought()
+
+
 class Answers:
     """Recorded answers of a user, found again by the hash of the whole request."""
 
@@ -60,6 +72,15 @@ class Answers:
         async with self._database.transaction() as transaction:
             row = (await transaction.execute(question)).one_or_none()
         return None if row is None else RecordedAnswer(*row)
+
+    async def recorded(self, user_id: UUID, run_id: UUID) -> set[bytes]:
+        """The hashes of all requests whose answers `find` would find for this run."""
+        table = tables.model_calls.c
+        question = select(table.request_sha256).where(
+            table.user_id == user_id, or_(table.verdict.is_(None), table.run_id == run_id)
+        )
+        async with self._database.transaction() as transaction:
+            return {bytes.fromhex(sha256) for (sha256,) in await transaction.execute(question)}
 
     async def record(self, run_id: UUID, user_id: UUID, answer: BilledAnswer) -> None:
         """Keep an answer that was paid for, and add it to what the run and the hour have cost. Lease or not: money was spent.

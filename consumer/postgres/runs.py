@@ -17,6 +17,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.exc import IntegrityError
 
 from consumer.errors import LostLease
+from consumer.postgres.answers import NOTHING, Bought
 from consumer.postgres.database import Database
 from consumer.postgres.wakeups import RUNS_CHANNEL
 from schemas.events import run_id_of
@@ -61,6 +62,7 @@ class Claim:
     memory_saved_at: datetime | None
     error_code: str | None
     error_detail: str | None
+    bought: Bought = NOTHING
 
 
 class Ledger:
@@ -200,7 +202,8 @@ def _columns(runs: Sequence[NewRun]) -> dict[str, list[Any]]:
 
 def _claim_of(row: Row[Any]) -> Claim:
     values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented name for a row as a mapping
-    return Claim(storage_path=values.pop("event")["storage_path"], **values)
+    bought = Bought(values.pop("input_tokens"), values.pop("output_tokens"), values.pop("cost_usd"))
+    return Claim(storage_path=values.pop("event")["storage_path"], bought=bought, **values)
 
 
 NOTIFY_RUNS = text(f"SELECT pg_notify('{RUNS_CHANNEL}', '')")
@@ -256,7 +259,7 @@ _CLAIM = text(f"""
     FROM (SELECT * FROM silent UNION ALL SELECT * FROM due) AS taken
     WHERE run.run_id = taken.run_id
     RETURNING run.run_id, user_id, idempotency_key, generation, attempt, failures, completed_at, event, traceparent, stage,
-              memory_saved_at, error_code, error_detail
+              memory_saved_at, error_code, error_detail, input_tokens, output_tokens, cost_usd
 """)
 
 _SECONDS_UNTIL_NEXT = text("""

@@ -20,6 +20,7 @@ from consumer.metrics import Metrics
 from consumer.postgres.answers import Answers
 from consumer.postgres.database import Database
 from consumer.postgres.migrating import upgrade
+from consumer.postgres.spend import Spend
 from consumer.settings import Settings
 from sandbox.anthropic import StandIn
 from tests.integration.raw_server import raw_server
@@ -75,7 +76,7 @@ async def a_world(database_url: str, **changes: Any) -> AsyncIterator[World]:
     async with StandIn() as stand_in:
         named: dict[str, Any] = {"ANTHROPIC_API_KEY": "sk-ant-test", "ANTHROPIC_BASE_URL": stand_in.url}
         settings = Settings(**{**named, "retry_backoff_seconds": 0.01, **changes})
-        claude = Claude(settings, Answers(database), Metrics())
+        claude = Claude(settings, Answers(database), Spend(database), Metrics())
         try:
             yield World(claude, stand_in, database)
         finally:

@@ -179,3 +179,21 @@ def test_an_element_that_is_larger_than_what_can_be_held_is_too_large() -> None:
     with pytest.raises(FinalError) as caught:
         list(split(_pieces(document, 100), _decode, max_conversation_bytes=2000))
     assert caught.value.code is ErrorCode.EXPORT_TOO_LARGE
+
+
+@pytest.mark.parametrize("size", [1, 5, 64, 10_000])
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (",\n ", ": ")])
+def test_what_looks_like_the_end_of_a_conversation_inside_of_one_is_not_taken_for_it(
+    size: int, separators: tuple[str, str]
+) -> None:
+    """The end of an element is guessed from the one before it."""
+    inner = [{"title": 1}, {"title": '}, {"title": 2}, {"title": '}, {"title": {"a": [{"title": 3}, {"title": 4}]}}]
+    elements = [
+        {"title": "a"},
+        {"title": "b"},
+        {"title": "c", "parts": inner},
+        {"title": "d"},
+        {"id": "e"},
+        {"title": "f", "more": inner},
+    ]
+    assert _split(json.dumps(elements, separators=separators), size) == elements

@@ -1,0 +1,114 @@
+"""What may be spent: by one run (`MAX_RUN_COST_USD`) and by all workers in 24 hours (`MAX_COST_USD_PER_DAY`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+from consumer.errors import FinalError, OperatorTrouble
+from consumer.postgres.spend import DaySpend, Spend
+from schemas.events import ErrorCode
+
+# Another worker's spending is seen this late at most.
+_STALE_SECONDS = 1.0
+# Never wait longer than this for a budget: an operator may raise it.
+_LOOK_AGAIN_SECONDS = 300.0
+
+
+class RunBudget:
+    """The dollars of one run, over all its attempts. A call reserves what it is expected to cost and gives back the difference.
+
+    `spent_usd` is what earlier attempts bought.
+    """
+
+    def __init__(self, most_usd: Decimal, spent_usd: Decimal) -> None:
+        self._most_usd = most_usd
+        self._spent_usd = spent_usd
+        self._reserved_usd = Decimal(0)
+        self._returned = asyncio.Condition()
+
+    def require(self, expected_usd: Decimal) -> None:
+        """Make sure, before the first call, that the whole run fits.
+
+        Raises:
+            FinalError: `budget_exceeded`, naming estimate and setting.
+        """
+        if self._spent_usd + expected_usd > self._most_usd:
+            raise FinalError(
+                ErrorCode.BUDGET_EXCEEDED,
+                f"the run is estimated at ${self._spent_usd + expected_usd:.4f}, ${self._spent_usd:.4f} of it spent already; "
+                f"FULL_PASS_MAX_RUN_COST_USD allows ${self._most_usd}",
+            )
+
+    @asynccontextmanager
+    async def reserved(self, expected_usd: Decimal) -> AsyncIterator[None]:
+        """Hold back what a call is expected to cost; it waits while only what others hold back stands in its way.
+
+        Raises:
+            FinalError: `budget_exceeded`, when what was spent leaves no room for the call.
+        """
+        async with self._returned:
+            while self._spent_usd + self._reserved_usd + expected_usd > self._most_usd:
+                if not self._reserved_usd:
+                    self.require(expected_usd)
+                await self._returned.wait()
+            self._reserved_usd += expected_usd
+        try:
+            yield
+        finally:
+            self._reserved_usd -= expected_usd
+            await self._tell()
+
+    def spent(self, cost_usd: Decimal) -> None:
+        """A call was billed."""
+        self._spent_usd += cost_usd
+
+    async def _tell(self) -> None:
+        async with self._returned:
+            self._returned.notify_all()
+
+
+class DayBudget:
+    """The dollars of all workers in 24 hours. Beyond the limit runs wait; it is overspent by what was in flight at most."""
+
+    def __init__(self, spend: Spend, most_usd: Decimal | None) -> None:
+        self._spend = spend
+        self._most_usd = most_usd
+        self._day = DaySpend(Decimal(0), None)
+        self._looked_at = -float("inf")
+
+    async def room_in_seconds(self) -> float | None:
+        """Seconds until there is room again, five minutes at most; None while there is."""
+        if self._most_usd is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        if now - self._looked_at >= _STALE_SECONDS:
+            self._looked_at = now
+            self._day = await self._spend.last_day(self._most_usd)
+        if self._day.spent_usd < self._most_usd:
+            return None
+        return min(self._day.room_in_seconds or _STALE_SECONDS, _LOOK_AGAIN_SECONDS)
+
+    async def require_room(self) -> None:
+        """Let a call go ahead only while there is room.
+
+        Raises:
+            OperatorTrouble: `budget_exceeded`; the run waits in the ledger and is never given up for it.
+        """
+        seconds = await self.room_in_seconds()
+        if seconds is not None:
+            raise OperatorTrouble(ErrorCode.BUDGET_EXCEEDED, self.reason, seconds)
+
+    def spent(self, cost_usd: Decimal) -> None:
+        """This worker was billed."""
+        self._day = DaySpend(self._day.spent_usd + cost_usd, self._day.room_in_seconds)
+
+    @property
+    def reason(self) -> str:
+        """What readiness and the run's log line say."""
+        return (
+            f"${self._day.spent_usd:.2f} were spent in the last 24 hours, FULL_PASS_MAX_COST_USD_PER_DAY allows "
+            f"${self._most_usd}: runs wait until there is room"
+        )
