@@ -10,14 +10,15 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard, TypeVar
 
 import httpx2
 from anthropic import APIConnectionError, APIStatusError, APITimeoutError, AsyncAnthropic, DefaultAioHttpClient
 
 from consumer.claude import trouble
+from consumer.claude.rate_limits import Allowance, allowance
 from consumer.claude.requests import Request
 from consumer.claude.trouble import Trouble
 from consumer.errors import ConfigurationError
@@ -32,13 +33,21 @@ Read = TypeVar("Read")
 class Message:
     """A billed answer. `content` is the JSON text of its content blocks, as they came.
 
-    `input_tokens` includes what was written to or read from a prompt cache.
+    `input_tokens` includes what was written to or read from a prompt cache. `allowance` is what the rate limits leave, if they
+    were named.
     """
 
     content: str
     stop_reason: str | None
     input_tokens: int
     output_tokens: int
+    allowance: Allowance | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    body: bytes
+    headers: Mapping[str, str]
 
 
 class NotAMessage(ValueError):
@@ -87,8 +96,13 @@ class Api:
         Raises:
             FinalError: `model_rejected`.
         """
-        body = await self._post(self._client.messages.with_raw_response.create, request.body(self.model))
-        return body if isinstance(body, Trouble) else _read(body, to_message)
+        answer = await self._post(self._client.messages.with_raw_response.create, request.body(self.model))
+        if isinstance(answer, Trouble):
+            return answer
+        message = _read(answer.body, to_message)
+        if isinstance(message, Trouble):
+            return message
+        return replace(message, allowance=allowance(answer.headers, message.input_tokens, message.output_tokens))
 
     async def count_tokens(self, request: Request) -> int | Trouble:
         """How many input tokens the request would have; costs nothing.
@@ -98,13 +112,13 @@ class Api:
         """
         body = {name: value for name, value in request.body(self.model).items() if name != "max_tokens"}
         answer = await self._post(self._client.messages.with_raw_response.count_tokens, body)
-        return answer if isinstance(answer, Trouble) else _read(answer, _to_count)
+        return answer if isinstance(answer, Trouble) else _read(answer.body, _to_count)
 
-    async def _post(self, method: Any, body: dict[str, Any]) -> bytes | Trouble:
+    async def _post(self, method: Any, body: dict[str, Any]) -> _Answered | Trouble:
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 response = await method(**body)
-                content: bytes = await response.read()
+                answered = _Answered(await response.read(), response.headers)
         except (APITimeoutError, TimeoutError):
             return Trouble(f"the model API did not answer within {self._deadline_seconds:g} s", "timeout", slow=True)
         except APIStatusError as error:
@@ -113,7 +127,7 @@ class Api:
             # The cause's own text names the address, which may hold credentials; its type says enough.
             kind = type(error.__cause__).__name__ if error.__cause__ is not None else "no cause named"
             return Trouble(f"the connection to the model API{self._place} failed ({kind})", "connection")
-        return content
+        return answered
 
 
 def _read(body: bytes, read: Callable[[Any], Read]) -> Read | Trouble:

@@ -139,7 +139,7 @@ class RunClaude:
             if isinstance(outcome, Trouble):
                 self._count(request, outcome.outcome)
             else:
-                self._claude.pace.succeeded(call)
+                self._claude.pace.succeeded(call, outcome.allowance)
                 self._count(request, outcome.stop_reason if outcome.stop_reason in _STOP_REASONS else "other")
             return outcome
 

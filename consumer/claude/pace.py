@@ -3,7 +3,8 @@
 Pace is one object of a worker, shared by its runs. It is open or shut::
 
     open   up to `width` calls at once, first come, first served. 429, 503 and 529 halve the width, each success adds one.
-           A `retry-after` holds every new call back until then.
+           A `retry-after`, or rate limits that are used up, hold every new call back until then; limits that leave room for
+           a few calls only make it that narrow.
     shut   after three troubles in a row without a success between them, or at once where an operator is needed. Callers
            that wait get Outage, so that their runs are handed back. After a backoff, doubled each time, the executor may
            claim one run: its first call is the probe, alone. If it succeeds, Pace opens with a width of one.
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
+from consumer.claude.rate_limits import Allowance
 from consumer.claude.trouble import Trouble
 from consumer.errors import Outage
 from consumer.metrics import Metrics
@@ -143,8 +145,8 @@ class Pace:
         finally:
             self._leave(call)
 
-    def succeeded(self, call: Call) -> None:
-        """The call was answered."""
+    def succeeded(self, call: Call, allowance: Allowance | None = None) -> None:
+        """The call was answered; `allowance` is what the API's rate limits leave for others like it."""
         recent = call.troubles_before == self._troubles
         if self._shut is not None:
             if recent:
@@ -153,8 +155,16 @@ class Pace:
         self._troubles_in_row = 0
         if recent and self._width < self._concurrency:
             self._width += 1
-            self._show()
-            self._admit()
+        if allowance is not None:
+            self._heed(allowance)
+        self._show()
+        self._admit()
+
+    def _heed(self, allowance: Allowance) -> None:
+        """Ask for no more at once than there is room for, before the API has to say so with a 429."""
+        self._width = max(1, min(self._width, allowance.calls))
+        if allowance.calls == 0:
+            self._held_until = max(self._held_until, _now() + allowance.reset_seconds)
 
     def troubled(self, call: Call, trouble: Trouble) -> None:
         """The call failed, and not because of its request."""

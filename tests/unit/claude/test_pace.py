@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from consumer.claude.pace import TROUBLES_UNTIL_SHUT, Call, Pace
+from consumer.claude.rate_limits import Allowance
 from consumer.claude.trouble import Trouble
 from consumer.errors import OperatorTrouble, Outage
 from consumer.metrics import Metrics
@@ -168,6 +169,30 @@ def test_every_success_widens_by_one_up_to_the_setting() -> None:
             await success(pace, A)
             widths.append(pace.width)
         assert widths == [4, 5, 6, 7, 8, 8, 8]
+
+    run(main())
+
+
+def test_rate_limits_that_leave_room_for_a_few_calls_make_it_that_narrow() -> None:
+    async def main() -> None:
+        pace = a_pace(concurrency=8)
+        async with pace.slot(A) as call:
+            pace.succeeded(call, Allowance(calls=3, reset_seconds=20))
+        assert pace.width == 3
+        await success(pace, A)
+        assert pace.width == 4
+
+    run(main())
+
+
+def test_rate_limits_that_are_used_up_hold_every_new_call_back_until_their_reset() -> None:
+    async def main() -> None:
+        pace = a_pace()
+        async with pace.slot(A) as call:
+            pace.succeeded(call, Allowance(calls=0, reset_seconds=20))
+        began = now()
+        await success(pace, B)
+        assert now() - began == pytest.approx(20)
 
     run(main())
 
