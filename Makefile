@@ -52,9 +52,11 @@ format: $(READY) ## format the code
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-constraints: $(READY) ## pin all packages anew, with hashes
-	@$(BIN)/pip-compile --quiet --all-extras --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
-		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file constraints.txt pyproject.toml
+PIN := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --no-header --no-annotate --no-emit-index-url \
+	--no-emit-trusted-host --no-emit-find-links --no-emit-options
+constraints: $(READY) ## pin all packages anew, with hashes; the image takes those of the service alone
+	@$(PIN) --allow-unsafe --all-extras --output-file constraints.txt pyproject.toml
+	@$(PIN) --constraint constraints.txt --output-file constraints-runtime.txt pyproject.toml
 
 audit: $(READY) ## look for known vulnerabilities in the pinned packages
 	@$(BIN)/pip-audit --requirement constraints.txt --disable-pip --require-hashes

@@ -68,7 +68,7 @@ class KafkaServer(Server):
     def _format(self) -> None:
         self.progress("making Kafka's data folder…")
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = [*self._java("kafka.tools.StorageTool"), "format", "-t", cluster_id, "-c", str(self._properties)]
+        command = [*self._java("kafka.tools.StorageTool"), "format", f"--cluster-id={cluster_id}", "-c", str(self._properties)]
         done = processes.run(command, self._environment(), _FORMAT_SECONDS)
         if done.returncode:
             raise SandboxError(f"Kafka could not make {self._data}: {(done.stderr or done.stdout).strip()}")

@@ -22,6 +22,7 @@ from consumer.commands import (
     worker,
 )
 from consumer.errors import ConfigurationError, FullPassError
+from consumer.logs import configure_logs
 
 app = typer.Typer(
     name="full-pass",
@@ -58,7 +59,8 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Take the options that stand before a command."""
+    """Take the options that stand before a command; what a command logs goes to stderr, so stdout is its answer alone."""
+    configure_logs("WARNING", None)
 
 
 def main() -> None:

@@ -13,10 +13,11 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import typer
@@ -37,6 +38,7 @@ from schemas.events import QuickPassCompleted, run_id_of
 _LOOK_SECONDS = 0.2
 _READY_SECONDS = 60
 _LATENCY = ("--latency-seconds", "0.3")
+_REAL_API = "https://api.anthropic.com"
 _OURS = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "EXPORT_STORE_URL")
 
 
@@ -44,9 +46,14 @@ def demo(
     export: Annotated[Path | None, typer.Option("--export", help="Your own export: conversations.json or the ZIP.")] = None,
     real: Annotated[bool, typer.Option("--real", help="Use the real API with ANTHROPIC_API_KEY; asks before it spends.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Spend without asking.")] = False,
+    attached: Annotated[
+        bool, typer.Option("--attached", help="Use the servers and the worker of the environment; start and end nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the main job on a sample export in a sandbox of its own, and clean up afterwards, also after Ctrl-C.
+
+    With --attached nothing is started or ended: the event goes to the Kafka that KAFKA_BOOTSTRAP_SERVERS names.
 
     Needs nothing but Python: Kafka and PostgreSQL come from packages (once, about a minute). The model is a stand-in that
     answers from the export's own sentences, unless --real.
@@ -57,35 +64,63 @@ def demo(
         raise ConfigurationError("--real needs ANTHROPIC_API_KEY in the environment")
     screen = Screen(quiet=as_json)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what we started is ended, as after Ctrl-C
+    if attached:
+        settings = _settings_of_the_worker(real)
+        document = _run(settings, screen, export, nullcontext(None), ask=real and not yes)
+    else:
+        document = _run_in_sandbox(screen, export, real=real, yes=yes)
+    screen.show(document)
+    if as_json:
+        print_json(document)
+    if document["run"]["status"] != "completed":
+        raise CommandError(f"the run ended as v2-failed: {document['run']['error_code']}")
+
+
+def _settings_of_the_worker(real: bool) -> Settings:
+    """The environment that a worker elsewhere is taken to share with us.
+
+    Raises:
+        ConfigurationError: when it leads to the real API and nobody said `--real`.
+    """
+    settings = load_settings()
+    host = urlsplit(settings.anthropic_base_url or _REAL_API).hostname
+    if host == urlsplit(_REAL_API).hostname and not real:
+        raise ConfigurationError("the environment leads to the real API; say --real to spend, or set ANTHROPIC_BASE_URL")
+    return settings
+
+
+def _run_in_sandbox(screen: Screen, export: Path | None, *, real: bool, yes: bool) -> dict[str, Any]:
+    """Start everything, run, and leave nothing behind."""
     folder = Path(tempfile.mkdtemp(prefix="full-pass-demo-"))
     _forget_the_users_own(real)
     sandbox = opened_sandbox(folder / "sandbox", detached=False, stand_in_arguments=() if real else _LATENCY)
     try:
         with screen.step("Kafka, PostgreSQL, topics and tables"):
             bring_up(sandbox)
-        document = _run(load_settings(), screen, export, real=real, yes=yes, log=folder / "worker.log")
+        return _run(load_settings(), screen, export, _worker(screen, folder / "worker.log"), ask=real and not yes)
     finally:
         with _undisturbed():
             sandbox.wipe()
             shutil.rmtree(folder, ignore_errors=True)
-    if as_json:
-        print_json(document)
 
 
-def _run(settings: Settings, screen: Screen, export: Path | None, *, real: bool, yes: bool, log: Path) -> dict[str, Any]:
+def _run(
+    settings: Settings,
+    screen: Screen,
+    export: Path | None,
+    worker: AbstractContextManager[subprocess.Popen[bytes] | None],
+    *,
+    ask: bool = False,
+) -> dict[str, Any]:
     with screen.step("an export in the store, a profile row in the database"):
         seeded = asyncio.run(seed_export(settings, export, uuid4()))
-    if real and not yes:
+    if ask:
         screen.confirm(asyncio.run(estimate_export(settings, seeded.storage_path)), settings.model)
-    with screen.step("the worker"), _worker(log) as process:
-        _wait_until_ready(process, log)
-        screen.worker_started()
-        document = asyncio.run(_follow(settings, screen, seeded, process))
-    screen.show(document)
-    return document
+    with worker as process:
+        return asyncio.run(_follow(settings, screen, seeded, process))
 
 
-async def _follow(settings: Settings, screen: Screen, seeded: Seeded, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+async def _follow(settings: Settings, screen: Screen, seeded: Seeded, process: subprocess.Popen[bytes] | None) -> dict[str, Any]:
     """Publish the event, show its run while it goes on, and gather what came out."""
     event = QuickPassCompleted(user_id=seeded.user_id, storage_path=seeded.storage_path, completed_at=datetime.now(UTC))
     place = await publish(settings, event)
@@ -111,15 +146,18 @@ async def _follow(settings: Settings, screen: Screen, seeded: Seeded, process: s
     }
 
 
-async def _watch(overview: Overview, screen: Screen, run_id: UUID, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+async def _watch(overview: Overview, screen: Screen, run_id: UUID, process: subprocess.Popen[bytes] | None) -> dict[str, Any]:
+    taken_by = time.monotonic() + _READY_SECONDS
     with screen.following() as follow:
         while True:
-            if process.poll() is not None:
+            if process is not None and process.poll() is not None:
                 raise CommandError(f"the worker ended with status {process.returncode} before its run did")
             try:
                 run = await overview.show_run(run_id)
             except CommandError:  # intake has not taken the event yet
                 run = None
+            if run is None and time.monotonic() > taken_by:
+                raise CommandError(f"no worker took the event in {_READY_SECONDS} seconds; see 'full-pass status'")
             if run is not None:
                 follow(run)
                 if run["status"] in {"completed", "failed"} and all(event["published_at"] for event in run["events"]):
@@ -140,13 +178,13 @@ def _forget_the_users_own(real: bool) -> None:
     for variable in _OURS + (() if real else ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY")):
         os.environ.pop(variable, None)
     if real:
-        os.environ.setdefault("ANTHROPIC_BASE_URL", "https://api.anthropic.com")
+        os.environ.setdefault("ANTHROPIC_BASE_URL", _REAL_API)
 
 
 @contextmanager
-def _worker(log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The worker as operators start it; ended by SIGTERM, and by SIGKILL if that is not enough."""
-    with log.open("wb") as output:
+def _worker(screen: Screen, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The worker as operators start it, ready; ended by SIGTERM, and by SIGKILL if that is not enough."""
+    with screen.step("the worker"), log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "consumer", "worker"],
             env={**os.environ, "FULL_PASS_HTTP_PORT": "0", "FULL_PASS_LOG_FORMAT": "json"},
@@ -155,6 +193,8 @@ def _worker(log: Path) -> Iterator[subprocess.Popen[bytes]]:
             start_new_session=True,  # Ctrl-C reaches us alone, and we end it in order
         )
     try:
+        with screen.step("waiting until it is ready"):
+            _wait_until_ready(process, log)
         yield process
     finally:
         with _undisturbed():

@@ -55,12 +55,7 @@ class Screen:
         began = time.monotonic()
         self._console.print(f"[bold cyan]▸[/] {what}…")
         yield
-        if not what.startswith("the worker"):
-            self._console.print(f"  [green]✓[/] {time.monotonic() - began:.1f} s", style="dim")
-
-    def worker_started(self) -> None:
-        """The worker says that it is ready."""
-        self._console.print("  [green]✓[/] ready", style="dim")
+        self._console.print(f"  [green]✓[/] {time.monotonic() - began:.1f} s", style="dim")
 
     def confirm(self, estimate: ExportEstimate, model: str) -> None:
         """Ask before money is spent.

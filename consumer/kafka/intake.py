@@ -34,7 +34,7 @@ REFUSED = "refused_by_database"
 BATCH_RECORDS = 2_000
 _POLL_MS = 250
 _FETCH_BYTES = 16 * 1024 * 1024  # a larger message still comes, alone: a fetch returns one at least
-_SLICE_RECORDS = 250
+_SLICE_RECORDS = 50  # a millisecond: the insert that runs beside it needs a few round trips before PostgreSQL can begin
 _SLICE_BYTES = 256 * 1024
 _COMMIT_SECONDS = 15.0
 

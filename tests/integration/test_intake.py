@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 import uuid
 from collections.abc import Callable
 
@@ -299,20 +300,22 @@ def test_an_intake_killed_between_the_insert_and_the_commit_of_offsets_loses_not
 def test_a_batch_of_thousands_never_blocks_the_event_loop_for_100_ms(
     kafka: KafkaServer, database_url: str, topic_prefix: str
 ) -> None:
-    """Leases are renewed on the same loop."""
-    values = values_of([an_event(f"key-{number:05}") for number in range(BATCH_RECORDS * 3)])
-    padded = [value[:-1] + b',"unknown":"' + b"x" * 2_000 + b'"}' for value in values]
+    """Leases are renewed on the same loop. Counted in the thread's own time, so that a busy machine changes nothing."""
+    unknown = b',"unknown":[' + b"1," * 4_000 + b"1]}"
+    values = [value[:-1] + unknown for value in values_of([an_event(f"key-{number:05}") for number in range(2_000)])]
 
     async def scenario() -> None:
-        async with an_environment(kafka.bootstrap_servers, database_url, topic_prefix, partitions=1) as env:
+        async with an_environment(kafka.bootstrap_servers, database_url, topic_prefix, partitions=4) as env:
             async with idempotent_producer(env.settings) as producer:
-                await asyncio.gather(*[await producer.send(env.topics.names.completed, value) for value in padded])
+                topic = env.topics.names.completed
+                sending = [await producer.send(topic, value, partition=n % 4) for n, value in enumerate(values)]
+                await asyncio.gather(*sending)
+            longest = 0.0
             async with env.running(intake_of(env)):
-                loop, longest = asyncio.get_running_loop(), 0.0
                 while env.sample("messages_taken_total") < len(values):
-                    before = loop.time()
+                    before = time.thread_time()
                     await asyncio.sleep(0)
-                    longest = max(longest, loop.time() - before)
+                    longest = max(longest, time.thread_time() - before)
             assert longest < 0.1
 
     asyncio.run(scenario())

@@ -194,7 +194,8 @@ def test_a_batch_of_which_the_broker_refuses_one_event_is_not_committed_without_
             await limit_topic(env, env.topics.names.failed, 100)
             await env.announce(a_memory(1), a_failure(2))
             with pytest.raises(KafkaTrouble, match="MessageSizeTooLarge"):
-                await relay_of(env).run(asyncio.Event())
+                async with asyncio.timeout(20):
+                    await relay_of(env).run(asyncio.Event())
             assert await env.event_ids(env.topics.names.memory_saved) == Counter()
             assert await env.unpublished() == 2
             await limit_topic(env, env.topics.names.failed, 1_000_000)
