@@ -109,7 +109,7 @@ async def publish(settings: Settings, events: Sequence[QuickPassCompleted]) -> N
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition that no event announces."""
-    while not condition():  # noqa: ASYNC110 - counters and health are plain values
+    while not condition():
         await asyncio.sleep(0.005)
 
 
