@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import random
@@ -204,6 +205,7 @@ def main() -> None:
     configure_logs("WARNING", "console")
     console = Console()
     console.print(f"seed {given.seed}")
+    gc.freeze()  # as the worker does
     with servers() as places:
         rounds = [asyncio.run(measure(places, given.events, given.seed + number)) for number in range(given.rounds)]
     console.print(report(rounds, given.events))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -78,6 +79,7 @@ async def run_worker(settings: Settings, parts: frozenset[str]) -> None:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         build = _builders(worker, parts)
+        gc.freeze()  # what is imported stays: the collector need not walk through it while a topic is drained
         await stack.enter_async_context(_serving_http(worker))
         try:
             async with _stopped_by_signals(worker), asyncio.TaskGroup() as tasks:

@@ -8,7 +8,7 @@ insert. Whatever fails, the batch comes again from the committed offset, and the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, TypeVar
@@ -72,13 +72,12 @@ class Intake:
             DatabaseUnavailable: when the runs can't be inserted.
         """
         await self._topics.require()
-        ownership = _Ownership()
+        ownership = _Ownership(lambda: self._health.well(PART))
         consumer = _consumer(self._settings)
         consumer.subscribe([self._topics.names.completed], listener=ownership)
         try:
             async with DeadLetters.connect(self._settings) as dead_letters:
                 await started(consumer)
-                self._health.well(PART)
                 read: _Batch | None = None
                 while not stopping.is_set():
                     read = await _side_by_side(
@@ -169,16 +168,18 @@ class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
     batch read meanwhile is dropped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, assigned: Callable[[], None]) -> None:
         self.number = 0
         self.saving = asyncio.Lock()
+        self._assigned = assigned
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:  # noqa: ARG002 - aiokafka's signature
         async with self.saving:
             self.number += 1
 
-    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """Nothing to prepare: positions come from the committed offsets."""
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:  # noqa: ARG002 - as above
+        """From now on records come; positions come from the committed offsets."""
+        self._assigned()
 
 
 async def _side_by_side(save: Coroutine[Any, Any, None], read: Coroutine[Any, Any, _Taken]) -> _Taken:

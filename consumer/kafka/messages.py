@@ -7,13 +7,13 @@ Structured input and all output go through the SDK.
 from __future__ import annotations
 
 import json
+import os
 import re
-import secrets
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from cloudevents.core.bindings.kafka import to_binary
 from cloudevents.core.exceptions import BaseCloudEventException
@@ -31,6 +31,9 @@ SOURCE = "/full-pass"
 A_DAY_MS = 24 * 3600 * 1000
 _SCHEMA_IDS = {event.event_type: event.schema_id() for event in EVENTS}
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?")
+_USUAL = frozenset(
+    "ce_specversion ce_id ce_source ce_type ce_subject ce_time ce_dataschema ce_datacontenttype content-type traceparent".split()
+)
 _MOST_DIGITS = 4000  # Python refuses to read more than 4,300 digits as an int
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -65,20 +68,23 @@ def to_new_run(record: Record, paths: AllowedPaths) -> NewRun:
     """
     if record.value is None:
         raise InvalidMessage("no_value", "expected a JSON value, the record has none")
-    headers = {name.lower(): value for name, value in record.headers if value is not None}
+    headers = _named(record.headers)
     if headers.get("content-type", b"").lower().startswith(b"application/cloudevents"):
         attributes, data = _structured(record.value, headers["content-type"])
+        _require_type(attributes.get("ce_type"))
+        event = _event(data)
     else:
-        attributes, data = headers, _parsed(record.value)
-    event = _event(attributes.get("ce_type"), data)
+        attributes = headers
+        _require_type(attributes.get("ce_type"))
+        event = _event_of(record.value)
     completed_at = _instant(event, record.timestamp)
     if not paths.allow(event.storage_path, event.user_id):
-        raise InvalidMessage("storage_path_not_allowed", "storage_path: expected one that STORAGE_PATH_PATTERN allows")
+        raise InvalidMessage("storage_path_not_allowed", "storage_path: expected one that FULL_PASS_STORAGE_PATH_PATTERN allows")
     return NewRun(
         user_id=event.user_id,
         idempotency_key=event.key(),
         completed_at=completed_at,
-        event=event.model_dump(mode="json"),
+        event=event.model_dump_json(exclude_none=True),
         traceparent=continued_trace(headers.get("traceparent"), attributes.get("ce_traceparent")),
     )
 
@@ -125,11 +131,30 @@ def _structured(value: bytes, content_type: bytes) -> tuple[Mapping[str, bytes],
     return named, data
 
 
-def _event(event_type: bytes | None, data: Any) -> QuickPassCompleted:
-    """The event, validated; without a `ce_type` it is a bare JSON value, taken at its word."""
-    expected = QuickPassCompleted.event_type
-    if event_type is not None and event_type != expected.encode() and not event_type.endswith(f".{expected}".encode()):
-        raise InvalidMessage("wrong_type", f"ce_type: expected {expected}")
+def _named(headers: Headers) -> Mapping[str, bytes]:
+    """Headers by their names in lower case; where one stands twice the last counts."""
+    named = dict(headers)
+    if named.keys() <= _USUAL and None not in named.values():
+        return cast("dict[str, bytes]", named)
+    return {name.lower(): value for name, value in headers if value is not None}
+
+
+def _require_type(event_type: bytes | None) -> None:
+    """Without a `ce_type` it is a bare JSON value, taken at its word."""
+    expected = QuickPassCompleted.event_type.encode()
+    if event_type is not None and event_type != expected and not event_type.endswith(b"." + expected):
+        raise InvalidMessage("wrong_type", f"ce_type: expected {QuickPassCompleted.event_type}")
+
+
+def _event_of(value: bytes) -> QuickPassCompleted:
+    """The event in a JSON value, parsed and validated in one go; what that refuses is looked at by the tolerant parser."""
+    try:
+        return QuickPassCompleted.model_validate_json(value)
+    except ValidationError:
+        return _event(_parsed(value))
+
+
+def _event(data: Any) -> QuickPassCompleted:
     if not isinstance(data, dict):
         raise InvalidMessage("not_an_object", "expected a JSON object as data")
     try:
@@ -176,8 +201,9 @@ def continued_trace(*candidates: bytes | None) -> str:
     for candidate in candidates:
         found = _TRACEPARENT.fullmatch(candidate.decode("ascii", "replace").strip()) if candidate else None
         if found is not None:
-            return f"00-{found[1]}-{secrets.token_hex(8)}-{int(found[2], 16) & 1:02x}"
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+            return f"00-{found[1]}-{os.urandom(8).hex()}-{int(found[2], 16) & 1:02x}"
+    fresh = os.urandom(24).hex()
+    return f"00-{fresh[:32]}-{fresh[32:]}-00"
 
 
 def to_message(row: OutboxRow) -> Message:

@@ -6,7 +6,6 @@ attempt that is over changes nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,12 +28,12 @@ _CONTENDED_CLAIMS = 5
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A completion event that was accepted. `event` holds its known fields only, ready for JSON."""
+    """A completion event that was accepted. `event` is the JSON text of its known fields."""
 
     user_id: UUID
     idempotency_key: str
     completed_at: datetime
-    event: dict[str, Any]
+    event: str
     traceparent: str
     generation: int = 0
     priority: int = LIVE_PRIORITY
@@ -85,7 +84,7 @@ class Ledger:
         """
         if not runs:
             return 0
-        ordered = sorted(runs, key=lambda run: (run.user_id, run.idempotency_key, run.generation))
+        ordered = sorted(runs, key=lambda run: (run.user_id.int, run.idempotency_key, run.generation))
         async with self._database.transaction() as transaction:
             return int((await transaction.execute(_ACCEPT, _columns(ordered))).scalar_one())
 
@@ -195,7 +194,7 @@ def _columns(runs: Sequence[NewRun]) -> dict[str, list[Any]]:
         "generations": [run.generation for run in runs],
         "priorities": [run.priority for run in runs],
         "completed_at": [run.completed_at for run in runs],
-        "events": [json.dumps(run.event, ensure_ascii=False) for run in runs],
+        "events": [run.event for run in runs],
         "traceparents": [run.traceparent for run in runs],
     }
 

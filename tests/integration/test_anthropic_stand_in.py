@@ -186,8 +186,15 @@ async def test_credentials_and_version_are_asked_for_in_headers(headers: dict[st
     async with connected() as (stand_in, _), aiohttp.ClientSession() as session:
         async with session.post(f"{stand_in.url}/v1/messages", json=asking(), headers=headers) as response:
             assert response.status == status
-        async with session.post(f"{stand_in.url}/v1/messages", data=b"{no json", headers={"x-api-key": "key"}) as response:
+
+
+@pytest.mark.parametrize("body", [b"{no json", b"[" * 100_000, b"", b"[]", json.dumps(asking("a lone \ud800")).encode()])
+async def test_a_body_that_is_no_valid_json_object_is_refused(body: bytes) -> None:
+    headers = {"x-api-key": "key", "anthropic-version": "2023-06-01"}
+    async with connected() as (stand_in, _), aiohttp.ClientSession() as session:
+        async with session.post(f"{stand_in.url}/v1/messages", data=body, headers=headers) as response:
             assert response.status == 400
+            assert (await response.json())["error"]["type"] == "invalid_request_error"
 
 
 async def test_max_tokens_cuts_the_answer_and_says_so() -> None:
@@ -264,7 +271,7 @@ async def test_the_process_answers_over_http_and_ends_on_sigterm_with_status_0()
                 await _until_asked(control)
                 process.send_signal(signal.SIGTERM)
                 assert await process.wait() == 0
-                assert isinstance(await hanging, anthropic.APIConnectionError)
+                assert type(await hanging) is anthropic.APIConnectionError
     finally:
         if process.returncode is None:
             process.kill()

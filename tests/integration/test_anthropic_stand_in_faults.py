@@ -79,6 +79,44 @@ async def test_a_reset_is_a_connection_error(stream: bool) -> None:
     assert (entry["outcome"], entry["completed"]) == ({"status": None, "fault": "reset"}, False)
 
 
+async def raw_answer(stand_in: StandIn) -> bytes:
+    """Everything that comes back on the socket for a facts request."""
+    body = json.dumps(asking()).encode()
+    head = f"POST /v1/messages HTTP/1.1\r\nHost: x\r\nx-api-key: k\r\nanthropic-version: v\r\nContent-Length: {len(body)}\r\n\r\n"
+    host, port = stand_in.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(head.encode() + body)
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+async def test_a_reset_is_a_tcp_reset_and_no_orderly_end() -> None:
+    """Clients and proxies treat the two differently."""
+    async with connected() as (stand_in, _):
+        await stand_in.script([rule("reset")])
+        with pytest.raises(ConnectionResetError):
+            await raw_answer(stand_in)
+
+
+async def test_a_truncated_body_promises_more_bytes_than_come() -> None:
+    async with connected() as (stand_in, _):
+        await stand_in.script([rule("truncated_body")])
+        head, _, body = (await raw_answer(stand_in)).partition(b"\r\n\r\n")
+    (promised,) = [int(line.split(b":")[1]) for line in head.splitlines() if line.lower().startswith(b"content-length")]
+    assert promised == 2 * len(body) + promised % 2 > 0
+
+
+async def test_a_request_that_the_api_refuses_anyway_spends_no_fault() -> None:
+    async with connected() as (stand_in, claude):
+        await stand_in.script([rule("status", status=500)])
+        with pytest.raises(anthropic.BadRequestError):
+            await claude.messages.create(**asking(max_tokens=0))
+        with pytest.raises(anthropic.InternalServerError):
+            await claude.messages.create(**asking())
+
+
 async def test_a_hang_lasts_until_the_client_goes_and_was_never_completed() -> None:
     async with connected() as (stand_in, claude):
         await stand_in.script([rule("hang")])
@@ -90,13 +128,14 @@ async def test_a_hang_lasts_until_the_client_goes_and_was_never_completed() -> N
 
 async def test_a_client_that_goes_while_it_waits_has_seen_no_complete_answer() -> None:
     """The record is how a test of a killed worker tells which calls were in flight."""
-    async with connected(latency_seconds=30) as (stand_in, claude):
+    async with connected(latency_seconds=0.3) as (stand_in, claude):
         call = asyncio.ensure_future(claude.messages.create(**asking()))
         await until_recorded(stand_in, kind="facts")
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
-        assert stand_in.requests()[0]["completed"] is False
-        assert stand_in.summary()["kinds"]["facts"]["outcomes"] == {"open": 1}
+        await claude.messages.create(**asking())
+        assert [entry["completed"] for entry in stand_in.requests()] == [False, True]
+        assert stand_in.summary()["kinds"]["facts"]["outcomes"] == {"200": 1, "open": 1}
 
 
 async def test_a_body_shorter_than_promised_is_an_error_and_no_message() -> None:
