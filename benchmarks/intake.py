@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import os
 import random
@@ -29,6 +28,7 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
+from consumer.app import spare_the_collector
 from consumer.health import Health
 from consumer.kafka.connection import idempotent_producer
 from consumer.kafka.intake import BATCH_RECORDS, Intake
@@ -205,7 +205,7 @@ def main() -> None:
     configure_logs("WARNING", "console")
     console = Console()
     console.print(f"seed {given.seed}")
-    gc.freeze()  # as the worker does
+    spare_the_collector()  # as the worker does
     with servers() as places:
         rounds = [asyncio.run(measure(places, given.events, given.seed + number)) for number in range(given.rounds)]
     console.print(report(rounds, given.events))

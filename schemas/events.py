@@ -17,6 +17,8 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 FULL_PASS_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:full-pass")
 _NAMESPACE_BYTES = FULL_PASS_NAMESPACE.bytes
+_UUID5_BITS = 5 << 76 | 0b10 << 62  # version and variant (RFC 9562)
+_UUID5_MASK = ~(0xF << 76 | 0b11 << 62)
 SECTION_NAMES = ("soul", "identity", "user", "agents", "tools")
 
 _ISO_8601 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
@@ -185,7 +187,8 @@ def run_id_of(user_id: uuid.UUID, idempotency_key: str, generation: int) -> uuid
     """The run's id follows from what it is for, so a ledger that was restored announces the same ids again."""
     named = f"{user_id}\n{idempotency_key}\n{generation}".encode()
     # uuid.uuid5 by hand: intake makes one for every event of a replayed topic.
-    return uuid.UUID(bytes=hashlib.sha1(_NAMESPACE_BYTES + named, usedforsecurity=False).digest()[:16], version=5)
+    digest = int.from_bytes(hashlib.sha1(_NAMESPACE_BYTES + named, usedforsecurity=False).digest()[:16], "big")
+    return uuid.UUID(int=digest & _UUID5_MASK | _UUID5_BITS)
 
 
 def event_id_of(run_id: uuid.UUID, event_type: str) -> uuid.UUID:

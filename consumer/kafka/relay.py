@@ -79,6 +79,7 @@ class Relay:
                     if published < BATCH_ROWS:
                         await self._rest(wakeups, stopping)
                     await wakeups.ping()
+                await self._publish_next(producer)  # what the last runs of this worker announced
         except (KafkaError, IllegalOperation, TimeoutError, AssertionError) as error:
             # aiokafka says that a producer was fenced in any of these ways.
             raise KafkaTrouble(f"Kafka did not take the outbox ({type(error).__name__})") from error
