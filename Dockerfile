@@ -12,7 +12,8 @@ COPY pyproject.toml README.md LICENSE ./
 COPY schemas schemas
 COPY sandbox sandbox
 COPY consumer consumer
-RUN python -m pip --python /opt/full-pass/bin/python install --no-deps --no-build-isolation .
+RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && python -m pip --python /opt/full-pass/bin/python install --no-deps /wheels/*.whl
 
 FROM python:3.13-slim-trixie
 LABEL org.opencontainers.image.title="full-pass-consumer" \

@@ -3,6 +3,8 @@ PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
 	"$$each" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$each" && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
+PIN := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test unit check lint types imports schemas drift format constraints audit bench clean
@@ -35,6 +37,7 @@ lint: $(READY) ## ruff, formatting, compose and workflow files
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 
 types: $(READY) ## mypy, strict
 	@$(BIN)/mypy
@@ -52,11 +55,10 @@ format: $(READY) ## format the code
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-PIN := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --no-header --no-annotate --no-emit-index-url \
-	--no-emit-trusted-host --no-emit-find-links --no-emit-options
-constraints: $(READY) ## pin all packages anew, with hashes; the image takes those of the service alone
-	@$(PIN) --allow-unsafe --all-extras --output-file constraints.txt pyproject.toml
-	@$(PIN) --constraint constraints.txt --output-file constraints-runtime.txt pyproject.toml
+constraints: $(READY) ## pin all packages anew, with hashes; of these, what the image needs to run and to be built
+	@$(PIN) --all-extras --output-file constraints.txt pyproject.toml
+	@$(PIN) --constraint constraints.txt --output-file deploy/image/runtime.txt pyproject.toml
+	@$(PIN) --constraint constraints.txt --build-deps-for wheel --only-build-deps --output-file deploy/image/build.txt pyproject.toml
 
 audit: $(READY) ## look for known vulnerabilities in the pinned packages
 	@$(BIN)/pip-audit --requirement constraints.txt --disable-pip --require-hashes

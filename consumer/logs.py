@@ -15,8 +15,8 @@ import structlog
 Log = structlog.stdlib.BoundLogger
 
 
-def configure_logs(level: str, log_format: Literal["json", "console"] | None) -> None:
-    """Send all logs to stderr: ours, and warnings of the libraries."""
+def configure_logs(level: str, log_format: Literal["json", "console"] | None, libraries: str = "WARNING") -> None:
+    """Send all logs to stderr: ours from `level` on, those of the libraries from `libraries` on."""
     console = log_format == "console" or (log_format is None and sys.stderr.isatty())
     renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
     shared: list[Any] = [
@@ -38,7 +38,7 @@ def configure_logs(level: str, log_format: Literal["json", "console"] | None) ->
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[handler], level=libraries, force=True)
 
 
 def _code_but_no_content(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:

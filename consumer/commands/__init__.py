@@ -59,8 +59,11 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Take the options that stand before a command; what a command logs goes to stderr, so stdout is its answer alone."""
-    configure_logs("WARNING", None)
+    """Take the options that stand before a command; what a command logs goes to stderr, so stdout is its answer alone.
+
+    The libraries are kept quiet: what went wrong is said once, in the command's own line.
+    """
+    configure_logs("WARNING", None, libraries="CRITICAL")
 
 
 def main() -> None:

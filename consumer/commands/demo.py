@@ -65,7 +65,7 @@ def demo(
     screen = Screen(quiet=as_json)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what we started is ended, as after Ctrl-C
     if attached:
-        settings = _settings_of_the_worker(real)
+        settings = settings_of_the_worker(real=real)
         document = _run(settings, screen, export, nullcontext(None), ask=real and not yes)
     else:
         document = _run_in_sandbox(screen, export, real=real, yes=yes)
@@ -76,7 +76,7 @@ def demo(
         raise CommandError(f"the run ended as v2-failed: {document['run']['error_code']}")
 
 
-def _settings_of_the_worker(real: bool) -> Settings:
+def settings_of_the_worker(*, real: bool) -> Settings:
     """The environment that a worker elsewhere is taken to share with us.
 
     Raises:

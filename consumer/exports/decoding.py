@@ -69,6 +69,7 @@ LARGE_BYTES = 8 * 1024 * 1024
 _CONVERSATION = msgspec.json.Decoder(RawConversation)
 _NODE = msgspec.json.Decoder(Node)
 _ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+_SKIPPED = msgspec.json.Decoder(msgspec.Raw)
 _FIELDS = tuple(name for name in RawConversation.__struct_fields__ if name != "mapping")
 _REFUSED = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
@@ -111,6 +112,8 @@ def _in_parts(data: memoryview) -> RawConversation:
                 raw.mapping = _nodes(value) if _begins(value, b"{") else None
             elif name in _FIELDS:
                 setattr(raw, name, _list(value) if _begins(value, b"[") else _any(value))
+            else:
+                _check(value)
     return raw
 
 
@@ -132,6 +135,14 @@ def _list(data: memoryview) -> list[Any]:
         with data[begin:end] as value:
             found.append(_any(value))
     return found
+
+
+def _check(data: memoryview) -> None:
+    """Nobody asks for the value; yet it has to be one."""
+    try:
+        _SKIPPED.decode(data)
+    except _REFUSED:
+        _parse(data)
 
 
 def _any(data: memoryview) -> Any:

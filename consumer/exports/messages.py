@@ -13,8 +13,8 @@ from consumer.exports.tree import read_path
 TEXT_MAX_CHARS = 5_001
 """All of a message's text that anything ever looks at: one character more than a chunk shows, so that a cut can be seen."""
 
-_WITHOUT_TEXT = frozenset({"thoughts", "reasoning_recap", "user_editable_context", "model_editable_context"})
-_NO_TOOL = frozenset({"all", "bio"})  # bio: what ChatGPT itself noted about the user
+_WITHOUT_TEXT = ("thoughts", "reasoning_recap", "user_editable_context", "model_editable_context")
+_NO_TOOL = ("all", "bio")  # bio: what ChatGPT itself noted about the user
 
 Role = Literal["user", "assistant"]
 

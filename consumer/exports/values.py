@@ -55,11 +55,10 @@ def members(text: Text) -> Iterator[tuple[bytes, int, int]]:
     Raises:
         NoValue: when the object is malformed between its members.
     """
-    at = 0
+    at, char = skip_space(text, 1)
+    if char == b"}" and at == len(text) - 1:
+        return
     while True:
-        at, char = skip_space(text, at + 1)
-        if char == b"}" and at == len(text) - 1:
-            return
         end = _complete(end_of_value(text, at))
         key = bytes(text[at:end])
         at, char = skip_space(text, end)
@@ -73,6 +72,7 @@ def members(text: Text) -> Iterator[tuple[bytes, int, int]]:
             return
         if char != b",":
             raise NoValue
+        at, _ = skip_space(text, at + 1)
 
 
 def items(text: Text) -> Iterator[tuple[int, int]]:

@@ -47,6 +47,18 @@ def world(
     world.close()
 
 
+@pytest.fixture(scope="module")
+def own_world(
+    kafka: KafkaServer, postgres: PostgresServer, migrated: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """A world of the module's own, without a worker, for a story that several tests look at."""
+    folder = tmp_path_factory.mktemp("own")
+    with StandInServer(folder / "anthropic") as stand_in:
+        world = a_world(kafka, postgres, stand_in, migrated, folder)
+        yield world
+        world.close()
+
+
 @pytest.fixture(scope="session")
 def shared(
     kafka: KafkaServer, postgres: PostgresServer, migrated: str, tmp_path_factory: pytest.TempPathFactory

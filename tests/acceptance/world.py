@@ -7,13 +7,14 @@ import json
 import os
 import subprocess
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from sandbox.anthropic import StandInControl
@@ -37,6 +38,11 @@ class User:
     id: str
     path: str
     completed_at: str
+
+    @property
+    def uuid(self) -> uuid.UUID:
+        """The id as the database has it."""
+        return uuid.UUID(self.id)
 
     @property
     def key(self) -> str:
@@ -169,7 +175,7 @@ class World:
         self.execute(
             "INSERT INTO user_profiles (user_id, soul_md, identity_md, user_md, agents_md, tools_md, full_pass_status) "
             "VALUES ($1, $2, $3, $4, $5, $6, 'pending')",
-            uuid.UUID(user.id), *V1_SECTIONS.values(),
+            user.uuid, *V1_SECTIONS.values(),
         )  # fmt: skip
 
     def publish(self, user: User, **changes: Any) -> None:
@@ -197,12 +203,8 @@ class World:
         self._await(self._create_topics(partitions))
 
     async def _create_topics(self, partitions: int) -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap_servers)
-        await admin.start()
-        try:
+        async with self._administering() as admin:
             await admin.create_topics([NewTopic(self.prefix + name, partitions, 1) for name in (INPUT, LETTERS, *OUTPUTS)])
-        finally:
-            await admin.close()
 
     def read(self, *topics: str) -> list[Seen]:
         """Everything that lies on these topics (names without the prefix) now, in the order given."""
@@ -210,12 +212,13 @@ class World:
 
     async def _read(self, topics: Sequence[str]) -> list[Seen]:
         consumer = AIOKafkaConsumer(
-            *topics, bootstrap_servers=self.bootstrap_servers, enable_auto_commit=False, isolation_level="read_committed"
-        )  # without a group it reads all partitions
+            bootstrap_servers=self.bootstrap_servers, enable_auto_commit=False,
+            auto_offset_reset="earliest", isolation_level="read_committed",
+        )  # fmt: skip
         await consumer.start()
         try:
-            places = consumer.assignment()
-            await consumer.seek_to_beginning(*places)
+            places = await self._places(topics)
+            consumer.assign(places)
             ends = await consumer.end_offsets(places)
             found: list[Seen] = []
             async with asyncio.timeout(30):
@@ -225,6 +228,20 @@ class World:
         finally:
             await consumer.stop()
         return sorted(found, key=lambda seen: topics.index(seen.topic))
+
+    async def _places(self, topics: Sequence[str]) -> list[TopicPartition]:
+        async with self._administering() as admin:
+            described = await admin.describe_topics(list(topics))
+        return [TopicPartition(each["topic"], part["partition"]) for each in described for part in each["partitions"]]
+
+    @asynccontextmanager
+    async def _administering(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap_servers)
+        await admin.start()
+        try:
+            yield admin
+        finally:
+            await admin.close()
 
     def announced(self, user: User) -> list[Seen]:
         """The user's events: memory-saved, then v2-completed, then v2-failed."""
@@ -249,20 +266,36 @@ class World:
             self._connection = await asyncpg.connect(self.database_url)
         return list(await self._connection.fetch(question, *values))
 
+    @contextmanager
+    def holding(self, statement: str) -> Iterator[None]:
+        """Keep a transaction open that has done this, for the length of the block."""
+        connection = self._await(asyncpg.connect(self.database_url))
+        try:
+            self._await(connection.execute(f"BEGIN; {statement}"))
+            yield
+        finally:
+            self._await(connection.close())
+
+    def reconnect(self) -> None:
+        """Forget a connection to a server that was killed."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
     def runs(self, user: User) -> list[dict[str, Any]]:
         """The user's runs, oldest generation first."""
-        return self.rows("SELECT * FROM full_pass_runs WHERE user_id = $1 ORDER BY generation, created_at", uuid.UUID(user.id))
+        return self.rows("SELECT * FROM full_pass_runs WHERE user_id = $1 ORDER BY generation, created_at", user.uuid)
 
     def profile(self, user: User) -> dict[str, Any]:
         """The user's profile row."""
-        (row,) = self.rows("SELECT * FROM user_profiles WHERE user_id = $1", uuid.UUID(user.id))
+        (row,) = self.rows("SELECT * FROM user_profiles WHERE user_id = $1", user.uuid)
         return row
 
     def chunks(self, user: User) -> list[dict[str, Any]]:
         """The user's chunks, oldest conversation first."""
         return self.rows(
             "SELECT * FROM conversation_chunks WHERE user_id = $1 ORDER BY created_at, conversation_id, chunk_index, content",
-            uuid.UUID(user.id),
+            user.uuid,
         )
 
     def until_ended(self, user: User, runs: int = 1, seconds: float = 40) -> dict[str, Any]:
@@ -271,7 +304,7 @@ class World:
         def ended() -> list[dict[str, Any]]:
             found = self.runs(user)
             done = len(found) == runs and all(row["status"] in {"completed", "failed"} for row in found)
-            waiting = self.rows("SELECT FROM full_pass_outbox WHERE user_id = $1 AND published_at IS NULL", uuid.UUID(user.id))
+            waiting = self.rows("SELECT FROM full_pass_outbox WHERE user_id = $1 AND published_at IS NULL", user.uuid)
             return found if done and not waiting else []
 
         until(ended, seconds, f"{runs} run(s) of the user had ended")
@@ -306,6 +339,3 @@ def user_text(request: dict[str, Any]) -> str:
 
 def _seen(record: Any) -> Seen:
     return Seen(record.topic, record.partition, record.offset, record.key, record.value, dict(record.headers))
-
-
-Making = Callable[..., World]

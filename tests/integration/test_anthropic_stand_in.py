@@ -183,18 +183,24 @@ async def test_a_revoked_key_is_refused_and_no_key_is_ever_recorded() -> None:
     ],
 )
 async def test_credentials_and_version_are_asked_for_in_headers(headers: dict[str, str], status: int) -> None:
-    async with connected() as (stand_in, _), aiohttp.ClientSession() as session:
-        async with session.post(f"{stand_in.url}/v1/messages", json=asking(), headers=headers) as response:
-            assert response.status == status
+    async with (
+        connected() as (stand_in, _),
+        aiohttp.ClientSession() as session,
+        session.post(f"{stand_in.url}/v1/messages", json=asking(), headers=headers) as response,
+    ):
+        assert response.status == status
 
 
 @pytest.mark.parametrize("body", [b"{no json", b"[" * 100_000, b"", b"[]", json.dumps(asking("a lone \ud800")).encode()])
 async def test_a_body_that_is_no_valid_json_object_is_refused(body: bytes) -> None:
     headers = {"x-api-key": "key", "anthropic-version": "2023-06-01"}
-    async with connected() as (stand_in, _), aiohttp.ClientSession() as session:
-        async with session.post(f"{stand_in.url}/v1/messages", data=body, headers=headers) as response:
-            assert response.status == 400
-            assert (await response.json())["error"]["type"] == "invalid_request_error"
+    async with (
+        connected() as (stand_in, _),
+        aiohttp.ClientSession() as session,
+        session.post(f"{stand_in.url}/v1/messages", data=body, headers=headers) as response,
+    ):
+        assert response.status == 400
+        assert (await response.json())["error"]["type"] == "invalid_request_error"
 
 
 async def test_max_tokens_cuts_the_answer_and_says_so() -> None:

@@ -19,13 +19,15 @@ from tests.unit.exports.examples import LIMITS, node, read, simple, with_content
 from tests.unit.exports.test_formats import _zip
 
 SEED = 2026
+_INSERTED = (b'"', b"{", b"}", b"[", b"]", b",", b"\\", b"\0", b"\xff", b"},{", b"1e999")
 
+_KEYS = st.sampled_from(["a", "message", "parent", "children", "author", "role", "content", "content_type", "parts", "text"])
 _ODD = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.floats(), st.text(max_size=3), st.just("user"), st.just("a")),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
         st.dictionaries(
-            st.sampled_from(["a", "message", "parent", "children", "author", "role", "content", "parts", "text"]),
+            _KEYS,
             inner,
             max_size=4,
         ),
@@ -37,7 +39,7 @@ _CONVERSATION = st.fixed_dictionaries(
     {},
     optional={
         "mapping": st.one_of(_ODD, st.dictionaries(st.sampled_from(["a", "b", "c"]), st.one_of(_NODE, _ODD), max_size=3)),
-        "messages": _ODD, "chat_messages": _ODD, "current_node": _ODD, "title": _ODD, "create_time": _ODD, "id": _ODD, "other": _ODD,
+        **dict.fromkeys(("messages", "chat_messages", "current_node", "title", "create_time", "id", "other"), _ODD),
     },
 )  # fmt: skip
 
@@ -48,7 +50,11 @@ def test_a_large_conversation_that_is_decoded_in_parts_says_the_same(conversatio
     assert str(decode(data, large_bytes=0)) == str(decode(data))
 
 
-@pytest.mark.parametrize("text", [b"{", b"{]", b'{"a" 1}', b'{"a": 1,}', b'{"a": nope}', b'{"mapping": {"a": {}', b'{"mapping": {"a": nope}}', b'{"messages": [1 2]}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [b"{", b"{]", b'{"a" 1}', b'{"a": 1,}', b'{"a": nope}', b'{"mapping": {"a": {}', b'{"mapping": {"a": nope}}',
+     b'{"mapping": {"a": {},}}', b'{"messages": [1 2]}', b'{"messages": [1,]}', b'{"messages": [nope]}', b'{1: 2}'],
+)  # fmt: skip
 def test_a_large_conversation_that_is_malformed_is_none(text: bytes) -> None:
     assert decode(memoryview(text), large_bytes=0) is None
     assert decode(memoryview(text)) is None
@@ -62,7 +68,8 @@ def test_a_conversation_of_any_content_is_read_or_skipped(conversation: dict[str
 
 def _samples() -> list[bytes]:
     tree = {"mapping": {"a": node("a", None, ["b"]), "b": node("b", "a", role="assistant")}, "current_node": "b", "title": "},{"}
-    document = json.dumps([tree, simple("x", 'y"\\'), with_content({"parts": [{"text": "z"}, {"a": 1}]})]).encode()
+    spoken = with_content({"parts": [{"text": "z"}, {"a": 1}]})
+    document = json.dumps([tree, simple("x", 'y"\\'), spoken]).encode()
     wrapped = b'{"user": {}, "conversations": ' + document + b"}"
     return [
         document,

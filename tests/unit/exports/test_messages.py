@@ -81,6 +81,7 @@ def test_a_users_message_has_no_recipient_that_matters() -> None:
         ({"parts": [{"text": " "}, {"text": 7}, {"text": None}, None, 7, True, ["no"], "a"]}, "a"),
         ({"content_type": "multimodal_text", "parts": [{"content_type": "image_asset_pointer"}, "what is it?"]}, "what is it?"),
         ({"content_type": 7, "parts": ["a"]}, "a"),
+        ({"content_type": ["thoughts"], "parts": ["a"]}, "a"),
         ("plain", "plain"),
         (" plain ", " plain "),
         (["a", {"text": "b"}], "a\nb"),

@@ -71,7 +71,19 @@ def random_schema(dice: random.Random, depth: int = 0) -> dict[str, Any]:
 @pytest.mark.parametrize("seed", [random.randrange(2**32)], ids=lambda seed: f"seed {seed}")
 def test_whatever_it_makes_fits_the_schema(seed: int) -> None:
     dice = random.Random(seed)
-    candidates = [ABSENT, None, "text", 3, 2.5, True, [], ["a", 1], {"p0": {"p1": [1]}, "p1": "x"}, [{"p0": None}]]
+    candidates = [
+        ABSENT,
+        None,
+        "text",
+        3,
+        2.5,
+        True,
+        [],
+        ["a", 1],
+        {"p0": {"p1": [1]}, "p1": "x"},
+        [{"p0": None}],
+        {"p0": [], "p1": []},
+    ]
     for _ in range(300):
         schema = random_schema(dice)
         assert first_violation(schema) is None

@@ -1,0 +1,329 @@
+"""The demo's path: the sample export goes in by one published event; every field and column that comes out is looked at."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+import schemas
+from sandbox import sample
+from schemas.events import SECTION_NAMES, event_id_of, run_id_of
+from tests.acceptance import reference
+from tests.acceptance.worker import until
+from tests.acceptance.world import INPUT, Seen, User, World, user_text
+
+pytestmark = pytest.mark.guarantee("G1")
+HEADERS = {
+    "ce_specversion",
+    "ce_id",
+    "ce_source",
+    "ce_type",
+    "ce_subject",
+    "ce_time",
+    "ce_dataschema",
+    "content-type",
+    "traceparent",
+}
+
+
+@dataclass(frozen=True)
+class Passed:
+    """The sample's run, after its end."""
+
+    world: World
+    user: User
+    info: sample.SampleInfo
+    published: dict[str, Any]
+    run: dict[str, Any]
+    profile: dict[str, Any]
+    events: list[Seen]
+
+    @property
+    def memory(self) -> str:
+        found: str = self.profile["memory_md"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def passed(shared: World, tmp_path_factory: pytest.TempPathFactory) -> Passed:
+    built = tmp_path_factory.mktemp("sample") / "export.zip"
+    info = sample.build_sample(built)
+    user = shared.a_user(built.read_bytes(), name="export.zip", completed_at=f"{info.last_at + timedelta(hours=1):%Y-%m-%dT%H:%M:%S.%fZ}")
+    published = shared.run(
+        "publish", "--user-id", user.id, "--storage-path", user.path, "--completed-at", user.completed_at, "--json"
+    ).json  # fmt: skip
+    run = shared.until_ended(user)
+    return Passed(shared, user, info, published, run, shared.profile(user), shared.announced(user))
+
+
+def header(seen: Seen, name: str) -> str:
+    return seen.headers[name].decode()
+
+
+def trace_id(traceparent: str) -> str:
+    version, trace, span, flags = traceparent.split("-")
+    assert (version, len(trace), len(span), len(flags)) == ("00", 32, 16, 2)
+    return trace
+
+
+def assert_cloudevent(seen: Seen, event_type: str, user: User, world: World) -> None:
+    """Everything that is alike in all events of a user."""
+    assert set(seen.headers) == HEADERS
+    assert seen.topic == world.prefix + event_type
+    assert seen.key == user.id.encode()
+    assert header(seen, "ce_specversion") == "1.0"
+    assert header(seen, "ce_source") == "/full-pass"
+    assert header(seen, "ce_type") == event_type
+    assert header(seen, "ce_subject") == user.id
+    assert header(seen, "content-type") == "application/json"
+    schema = json.loads((Path(schemas.__file__).parent / "json" / f"{event_type}.schema.json").read_text(encoding="utf-8"))
+    assert header(seen, "ce_dataschema") == schema["$id"]
+    Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(seen.data)
+
+
+def completion_event(passed: Passed) -> Seen:
+    (seen,) = [seen for seen in passed.world.read(INPUT) if seen.key == passed.user.id.encode()]
+    return seen
+
+
+def test_publish_writes_one_completion_event_with_every_attribute_and_says_where(passed: Passed) -> None:
+    seen = completion_event(passed)
+    assert_cloudevent(seen, INPUT, passed.user, passed.world)
+    assert seen.data == passed.user.event
+    assert uuid.UUID(header(seen, "ce_id")).version == 5
+    assert passed.published == {
+        "topic": seen.topic,
+        "partition": seen.partition,
+        "offset": seen.offset,
+        "user_id": passed.user.id,
+        "idempotency_key": passed.user.key,
+    }
+
+
+@pytest.mark.guarantee("G5")
+def test_exactly_memory_saved_and_v2_completed_come_out_in_this_order(passed: Passed) -> None:
+    assert [seen.headers["ce_type"] for seen in passed.events] == [b"memory-saved", b"v2-completed"]
+    assert [seen.data["profile_version"] for seen in passed.events] == [1, 2]
+
+
+def test_every_field_of_memory_saved_is_what_the_specification_says(passed: Passed) -> None:
+    (seen, _) = passed.events
+    assert_cloudevent(seen, "memory-saved", passed.user, passed.world)
+    run_id = run_id_of(passed.user.uuid, passed.user.key, 0)
+    assert header(seen, "ce_id") == str(event_id_of(run_id, "memory-saved")) == str(uuid.uuid5(run_id, "memory-saved"))
+    assert header(seen, "ce_time") == seen.data["saved_at"]
+    assert trace_id(header(seen, "traceparent")) == trace_id(header(completion_event(passed), "traceparent"))
+    assert reference.moment(seen.data["saved_at"]) == passed.run["memory_saved_at"]
+    assert seen.data == {
+        "user_id": passed.user.id,
+        "idempotency_key": passed.user.key,
+        "generation": 0,
+        "run_id": str(run_id),
+        "profile_version": 1,
+        "memory_sha256": reference.sha256(passed.memory),
+        "memory_chars": len(passed.memory),
+        "fact_count": reference.fact_count(answers(passed, "facts")),
+        "coverage": 1.0,
+        "saved_at": seen.data["saved_at"],
+    }
+
+
+def test_every_field_of_v2_completed_is_what_the_specification_says(passed: Passed) -> None:
+    (_, seen) = passed.events
+    assert_cloudevent(seen, "v2-completed", passed.user, passed.world)
+    run_id = run_id_of(passed.user.uuid, passed.user.key, 0)
+    assert header(seen, "ce_id") == str(uuid.uuid5(run_id, "v2-completed"))
+    assert header(seen, "ce_time") == seen.data["completed_at"]
+    assert trace_id(header(seen, "traceparent")) == trace_id(header(completion_event(passed), "traceparent"))
+    assert reference.moment(seen.data["completed_at"]) == passed.run["finished_at"]
+    bought = bought_by(passed)
+    assert seen.data == {
+        "user_id": passed.user.id,
+        "idempotency_key": passed.user.key,
+        "generation": 0,
+        "run_id": str(run_id),
+        "profile_version": 2,
+        "soulprint_sha256": reference.sha256(passed.profile["soulprint_text"]),
+        "sections": list(SECTION_NAMES),
+        "conversations_sampled": sampled(passed),
+        "model": "claude-haiku-4-5-20251001",
+        "usage": {
+            "model_calls": len(bought),
+            "input_tokens": sum(each["usage"]["input_tokens"] for each in bought),
+            "output_tokens": sum(each["usage"]["output_tokens"] for each in bought),
+            "cost_usd": float(passed.run["cost_usd"]),
+        },
+        "completed_at": seen.data["completed_at"],
+    }
+
+
+def answers(passed: Passed, kind: str) -> list[dict[str, Any]]:
+    """The recorded answers of a kind, as the JSON that the model wrote."""
+    rows = passed.world.rows(
+        "SELECT content FROM full_pass_model_calls WHERE user_id = $1 AND kind = $2", passed.user.uuid, kind
+    )
+    return [json.loads("".join(block["text"] for block in json.loads(row["content"]))) for row in rows]
+
+
+def bought_by(passed: Passed) -> list[dict[str, Any]]:
+    """What the model API was asked between the run's start and end."""
+    began, ended = (passed.run[name].isoformat() for name in ("started_at", "finished_at"))
+    return [each for each in passed.world.asked() if began <= each["at"] <= ended]
+
+
+def sampled(passed: Passed) -> int:
+    """How many conversations stand in the request for the sections."""
+    (request,) = [each for each in bought_by(passed) if each["kind"] == "sections"]
+    block, _, memory = user_text(request).partition("\n\n## MEMORY (verified facts about this user)\n")
+    assert memory == passed.memory
+    assert len(block) <= 600_000
+    return f"\n\n{block}".count('\n\n=== Conversation: "')
+
+
+def test_every_conversation_with_4_messages_is_sampled_word_by_word_the_richest_first(passed: Passed) -> None:
+    plain = [*sample.conversations("threads"), *sample.conversations("everyday")]
+    ranked = reference.richest([reference.Talk("", talk.title, talk.at, talk.messages) for talk in plain])
+    (request,) = [each for each in bought_by(passed) if each["kind"] == "sections"]
+    places = [user_text(request).index(reference.block_text([talk])) for talk in ranked]
+    assert places == sorted(places)
+    assert len(ranked) <= sampled(passed) <= len(ranked) + visible_shapes()
+
+
+def test_every_column_of_the_run_is_what_the_specification_says(passed: Passed) -> None:
+    run, bought = dict(passed.run), bought_by(passed)
+    assert run["created_at"] <= run["due_at"] <= run["started_at"] <= run["memory_saved_at"] <= run["finished_at"]
+    assert trace_id(run["traceparent"]) == trace_id(header(completion_event(passed), "traceparent"))
+    event = {name: value for name, value in json.loads(run["event"]).items() if value is not None}
+    assert event == passed.user.event
+    timed = {"created_at", "due_at", "started_at", "memory_saved_at", "finished_at", "traceparent", "event"}
+    assert {name: value for name, value in run.items() if name not in timed} == {
+        "run_id": run_id_of(passed.user.uuid, passed.user.key, 0),
+        "user_id": passed.user.uuid,
+        "idempotency_key": passed.user.key,
+        "generation": 0,
+        "status": "completed",
+        "stage": "sections",
+        "attempt": 1,
+        "failures": 0,
+        "priority": 0,
+        "held_up_since": None,
+        "lease_until": None,
+        "completed_at": reference.moment(passed.user.completed_at),
+        "profile_version": 2,
+        "coverage": 1.0,
+        "model_calls": len(bought),
+        "input_tokens": sum(each["usage"]["input_tokens"] for each in bought),
+        "output_tokens": sum(each["usage"]["output_tokens"] for each in bought),
+        "cost_usd": sum(
+            reference.cost_usd(each["usage"]["input_tokens"], each["usage"]["output_tokens"]) for each in bought
+        ),
+        "error_code": None,
+        "error_detail": None,
+    }  # fmt: skip
+
+
+@pytest.mark.guarantee("G4")
+def test_every_column_of_the_profile_is_what_the_specification_says(passed: Passed) -> None:
+    profile = dict(passed.profile)
+    sections = {name: profile.pop(f"{name}_md") for name in SECTION_NAMES}
+    assert all(reference.is_json_text_of_section(name, text) for name, text in sections.items())
+    assert {name: json.loads(text) for name, text in sections.items()} == answers(passed, "sections")[0]
+    memory = profile.pop("memory_md")
+    assert [line for line in memory.split("\n") if line.startswith("#")] == list(reference.MEMORY_HEADINGS)
+    assert profile.pop("soulprint_text") == reference.soulprint({name: json.loads(sections[name]) for name in sections}, memory)
+    assert passed.run["started_at"] <= profile.pop("full_pass_started_at") <= passed.run["memory_saved_at"]
+    assert passed.run["memory_saved_at"] <= profile.pop("full_pass_completed_at") <= passed.run["finished_at"]
+    assert profile == {
+        "user_id": passed.user.uuid,
+        "full_pass_status": "complete",
+        "full_pass_error": None,
+        "profile_version": 2,
+    }
+
+
+def test_every_chunk_of_the_sample_is_what_the_specification_says(passed: Passed) -> None:
+    """All written and everyday conversations word by word; of the odd shapes, that they are there."""
+    completed_at = reference.moment(passed.user.completed_at)
+    found: dict[tuple[str, Any], list[dict[str, Any]]] = {}
+    for row in passed.world.chunks(passed.user):
+        found.setdefault((row["title"], row["created_at"]), []).append(row)
+    plain = [*sample.conversations("threads"), *sample.conversations("everyday")]
+    for talk in plain:
+        rows = found.pop((talk.title, talk.at))
+        text = reference.chunk_text(reference.Talk("", talk.title, talk.at, talk.messages))
+        assert reference.is_whole_split([row["content"] for row in rows], text), talk.title
+        for index, row in enumerate(rows):
+            assert {name: row[name] for name in row if name not in {"content", "conversation_id", "title", "created_at"}} == {
+                "user_id": passed.user.uuid,
+                "token_count": len(row["content"]) // 4,
+                "chunk_index": index,
+                "total_chunks": len(rows),
+                "message_count": len(talk.messages),
+                "chunk_tier": "medium",
+                "is_recent": talk.at > completed_at - timedelta(days=180),
+            }
+    assert len({row["conversation_id"] for rows in found.values() for row in rows}) == visible_shapes() - 1
+    assert not [row for rows in found.values() for row in rows if not row["content"].strip()]
+
+
+def visible_shapes() -> int:
+    """The odd elements with a visible message. Two of them have the same id, so they show as one less."""
+    nothing = ("no conversation:", "a mapping of a root alone", "messages that are hidden")
+    return sum(not name.startswith(nothing) for name in sample.shapes())
+
+
+def test_every_line_of_the_memory_is_a_sentence_that_the_user_wrote_in_the_sample(passed: Passed) -> None:
+    said = [
+        " ".join(text.split())
+        for folder in ("threads", "everyday")
+        for talk in sample.conversations(folder)
+        for role, text in talk.messages
+        if role == "user"
+    ]
+    said += [" ".join(text.split()) for text in strings_in(sample.shapes())]
+    facts = [line for line in passed.memory.split("\n") if line.startswith("- ")]
+    assert len(facts) > 20
+    for fact in facts:
+        sentence = fact.removeprefix("- ")
+        assert any(sentence in text for text in said) or any(both_in(sentence, text) for text in said), fact
+
+
+def both_in(told: str, text: str) -> bool:
+    """Whether a line made of two of the user's sentences has both from one message."""
+    ends = [place + 1 for place, char in enumerate(told) if char in ".!?" and place + 1 < len(told)]
+    return any(told[:end].strip() in text and told[end:].strip() in text for end in ends)
+
+
+def strings_in(value: Any) -> list[str]:
+    """Every text in a JSON value."""
+    if isinstance(value, str):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for each in inner for text in strings_in(each)]
+
+
+def test_no_sentence_of_the_memory_stands_in_the_sandboxs_code(passed: Passed) -> None:
+    """The stand-in makes its answers of what it is asked; a MEMORY that was written beforehand would show nothing."""
+    code = [" ".join(file.read_text(encoding="utf-8").split()) for file in Path(sample.__file__).parent.parent.rglob("*.py")]
+    assert len(code) > 20
+    sentences = [line.removeprefix("- ").rstrip(".") for line in passed.memory.split("\n") if line.startswith("- ")]
+    assert [sentence for sentence in sentences if any(sentence in text for text in code)] == []
+
+
+def test_the_same_sample_imported_again_buys_nothing_but_what_depends_on_the_run(passed: Passed) -> None:
+    """Recorded answers serve a later event of the same user, so a re-import of the same export is free of charge."""
+    again = User(passed.user.id, passed.user.path, "2026-11-22T08:00:00.000000Z")
+    before = len(passed.world.asked())
+    passed.world.publish(again)
+    run = passed.world.until_ended(again, runs=2)
+    until(lambda: len(passed.world.announced(again)) == 4, what="both runs had told their events")
+    assert (run["status"], run["model_calls"], run["cost_usd"]) == ("completed", 0, 0)
+    assert len(passed.world.asked()) == before
+    assert passed.world.profile(again)["profile_version"] == 4
