@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 
 from consumer.claude.gate import Claude
-from consumer.errors import FinalError, LostLease, NotThereYet, OperatorTrouble, Outage, PassingFailure, RunError, Superseded
+from consumer.errors import FinalError, LostLease, NotThereYet, OperatorTrouble, Outage, PassingFailure, RunError
 from consumer.health import Health
 from consumer.logs import get_log
 from consumer.metrics import Metrics
@@ -110,7 +110,10 @@ class Executor:
     async def _put_back_waiting(self) -> None:
         """Runs that stopped while PostgreSQL was away still have to be handed back, or they would count as crashed."""
         for run_id, claim in list(self._hands.to_put_back.items()):
-            await self._put_back_for(claim, DatabaseUnavailable("PostgreSQL was away while the run was under way"))
+            try:
+                await self._put_back_for(claim, DatabaseUnavailable("PostgreSQL was away while the run was under way"))
+            except LostLease:
+                _log.info("run_ended_or_taken_over", run_id=str(run_id), hint="a commit had gone through, or its lease ran out")
             self._hands.to_put_back.pop(run_id, None)
 
     # -- claims ---------------------------------------------------------------------------------------------------------
@@ -181,27 +184,32 @@ class Executor:
                 self._freed.set()
 
     async def _carry_or_settle(self, claim: Claim) -> None:
+        """Carry a run and write down how it stopped. A surprise on the way to its end counts like one in the run."""
         try:
-            await self._carry_unless_poison(claim)
-        except RunError as error:
-            await self._settle(claim, error)
+            await self._carry_to_its_end(claim)
+        except (LostLease, DatabaseUnavailable):
+            raise
         except asyncio.CancelledError:
             if claim.run_id in self._hands.lost:
                 raise LostLease from None
-            await self._ledger.put_back(claim)
-            self._metrics.runs_handed_back.labels("shutdown").inc()
-            _log.info("run_handed_back", reason="shutdown")
+            if await self._ledger.put_back(claim):  # else it was settled in this very moment
+                self._metrics.runs_handed_back.labels("shutdown").inc()
+                _log.info("run_handed_back", reason="shutdown")
         except Exception:  # noqa: BLE001 - the edge of a run: one of the two places where a surprise is turned into something
             _log.exception("run_surprised")
-            await self._settle(claim, PassingFailure(ErrorCode.INTERNAL, "an unexpected error; the worker's log has its place"))
+            unexpected = PassingFailure(ErrorCode.INTERNAL, "an unexpected error; the worker's log has its place")
+            await self._put_back_failed(claim, unexpected)
+
+    async def _carry_to_its_end(self, claim: Claim) -> None:
+        try:
+            if claim.failures >= self._settings.max_failures:
+                raise _too_many(claim)
+            await self._carry_pass(claim)
+        except RunError as error:
+            await self._settle(claim, error)
         else:
             self._metrics.runs_ended.labels("completed", "").inc()
             _log.info("run_completed")
-
-    async def _carry_unless_poison(self, claim: Claim) -> None:
-        if claim.failures >= self._settings.max_failures:
-            raise _too_many(claim)
-        await self._carry_pass(claim)
 
     async def _settle(self, claim: Claim, error: RunError) -> None:
         """Write down how a run stopped: an end, or when to try again."""
@@ -218,10 +226,10 @@ class Executor:
                 await self._put_back_failed(claim, error)
 
     async def _end(self, claim: Claim, error: RunError) -> None:
-        await self._profiles.end_failed(claim, error.code, error.detail)
-        self._metrics.runs_ended.labels("failed", error.code).inc()
-        log = _log.info if isinstance(error, Superseded) else _log.warning
-        log("run_failed", code=error.code, detail=error.detail)
+        code = await self._profiles.end_failed(claim, error.code, error.detail)
+        self._metrics.runs_ended.labels("failed", code).inc()
+        log = _log.info if code is ErrorCode.SUPERSEDED else _log.warning
+        log("run_failed", code=code, detail=error.detail)
 
     async def _put_back_in_grace(self, claim: Claim, error: NotThereYet) -> None:
         settings = self._settings
@@ -240,10 +248,13 @@ class Executor:
         return self._handed_back(error, "outage")
 
     async def _put_back_failed(self, claim: Claim, error: RunError) -> None:
-        """Count a failure. The last one is due at once: its next claim ends it, through the door like every end."""
+        """Count a failure. The last one is due at once: its next claim ends it, through the door like every end.
+
+        Where that end itself is what fails, the run is tried again as late as any other.
+        """
         failures = claim.failures + 1
         wait = min(self._settings.retry_backoff_seconds * 2 ** (min(failures, 32) - 1), BACKOFF_MAX_SECONDS)
-        delay = 0.0 if failures >= self._settings.max_failures else wait * random.uniform(0.75, 1)  # noqa: S311 - jitter
+        delay = 0.0 if failures == self._settings.max_failures else wait * random.uniform(0.75, 1)  # noqa: S311 - jitter
         if not await self._ledger.put_back_failed(claim, error.code, error.detail, delay):
             raise LostLease
         self._handed_back(error, "failure")
@@ -258,8 +269,8 @@ class Executor:
         """Let runs come to their end, renewing their leases, and hand back those that don't make it in time."""
         until = _now() + self._settings.shutdown_seconds * 0.8  # the rest is for handing back
         while self._hands.under_way and (left := until - _now()) > 0:
-            await self._keep_leases(wakeups)
             self._freed.clear()
+            await self._keep_leases(wakeups)
             try:
                 async with asyncio.timeout(min(left, self._settings.lease_seconds / 4)):
                     await self._freed.wait()

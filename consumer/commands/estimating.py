@@ -17,9 +17,7 @@ from consumer.claude.models import price_of
 from consumer.commands.output import AsJson, print_json, print_pairs
 from consumer.errors import CommandError, ConfigurationError, RunError
 from consumer.exports.store import ExportStore
-from consumer.full_pass.estimate import estimate
 from consumer.full_pass.reading import read_export
-from consumer.full_pass.run import limits_of
 from consumer.full_pass.spool import Spool
 from consumer.metrics import Metrics
 from consumer.postgres.chunks import Chunk
@@ -73,6 +71,9 @@ async def estimate_export(settings: Settings, storage_path: str) -> ExportEstima
         ConfigurationError: when `storage_path` is no bucket/key.
         CommandError: when the export can't be read, with the code that its run would end with.
     """
+    from consumer.full_pass.estimate import estimate
+    from consumer.full_pass.run import limits_of
+
     try:
         TypeAdapter(StoragePath).validate_python(storage_path)
     except ValidationError:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from consumer.app import PARTS, run_worker
 from consumer.errors import ConfigurationError
 from consumer.logs import configure_logs
 from consumer.settings import Settings, load_settings
@@ -24,6 +23,8 @@ def worker(
     SIGTERM or Ctrl-C: stops taking work, finishes or hands back within FULL_PASS_SHUTDOWN_SECONDS, exits with 0. Alerts run where
     FULL_PASS_ALERT_WEBHOOK_URL is set.
     """
+    from consumer.app import run_worker
+
     settings = load_settings()
     configure_logs(settings.log_level, settings.log_format)
     asyncio.run(run_worker(settings, chosen_parts(settings, only, without)))
@@ -35,6 +36,8 @@ def chosen_parts(settings: Settings, only: str, without: str) -> frozenset[str]:
     Raises:
         ConfigurationError: for a part that doesn't exist, both options at once, or nothing left.
     """
+    from consumer.app import PARTS
+
     if only and without:
         raise ConfigurationError("--only and --without exclude each other")
     if only:
@@ -48,6 +51,8 @@ def chosen_parts(settings: Settings, only: str, without: str) -> frozenset[str]:
 
 
 def _named(option: str, text: str) -> frozenset[str]:
+    from consumer.app import PARTS
+
     names = frozenset(name.strip() for name in text.split(",") if name.strip())
     unknown = sorted(names - set(PARTS))
     if unknown or not names:

@@ -29,7 +29,7 @@ class Folder:
             path = (root / bucket / key).resolve(strict=True)
             if not path.is_relative_to(root):
                 raise unavailable("it is a link that leads out of the folder of EXPORT_STORE_URL")
-            return _LocalFile(path)
+            return _open(path)
         except OSError as error:
             raise self._error(error.errno, bucket) from None
         except (RuntimeError, ValueError):  # a loop of links; a character that no file name has
@@ -59,16 +59,21 @@ class Folder:
         )
 
 
+def _open(path: Path) -> ExportFile:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise not_there() if stat.S_ISDIR(status.st_mode) else unavailable("it is no regular file")
+    return _LocalFile(descriptor, status)
+
+
 class _LocalFile(ExportFile):
     """Stays with the file that it opened, also when another one takes its name; notices when it is written to."""
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        status = os.fstat(self._descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(self._descriptor)
-            raise not_there() if stat.S_ISDIR(status.st_mode) else unavailable("it is no regular file")
+    def __init__(self, descriptor: int, status: os.stat_result) -> None:
         super().__init__(status.st_size, _etag(status))
+        self._descriptor = descriptor
 
     def read_range(self, start: int, size: int) -> bytes:
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -48,13 +50,17 @@ async def read_export(
             a visible message.
     """
     reading = _Reading(completed_at, spool, metrics)
-    task = asyncio.ensure_future(asyncio.to_thread(reading.run, storage_path, store, limits))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        reading.stopped.set()
-        await asyncio.wait([task])
-        raise
+    # A thread of its own: in asyncio's, which are few, long reads would hold up the look-up of host names.
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="reading") as executor:
+        run = contextvars.copy_context().run  # so that the thread's log lines name the run too
+        future = asyncio.get_running_loop().run_in_executor(executor, run, reading.run, storage_path, store, limits)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            reading.stopped.set()
+            await asyncio.wait([future])
+            future.exception()
+            raise
 
 
 class _Stopped(Exception):

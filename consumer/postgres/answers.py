@@ -120,8 +120,9 @@ _RECORD = text("""
             error_code = CASE WHEN finished_at IS NULL THEN NULL ELSE error_code END,
             error_detail = CASE WHEN finished_at IS NULL THEN NULL ELSE error_detail END
         WHERE run_id = :run_id
+        RETURNING 1
     )
     INSERT INTO full_pass_spend AS spend (hour, cost_usd)
-    VALUES (date_trunc('hour', clock_timestamp(), 'UTC'), CAST(:spend_usd AS numeric))
+    SELECT date_trunc('hour', clock_timestamp(), 'UTC'), CAST(:spend_usd AS numeric) FROM (SELECT count(*) FROM run) AS first
     ON CONFLICT (hour) DO UPDATE SET cost_usd = spend.cost_usd + excluded.cost_usd
 """)

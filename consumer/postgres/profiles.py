@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from consumer.errors import DETAIL_MAX_CHARS, FinalError, NotThereYet
+from consumer.errors import DETAIL_MAX_CHARS, FinalError, NotThereYet, Superseded
 from consumer.postgres.database import Database
 from consumer.postgres.outbox import announce
 from consumer.postgres.runs import NOTIFY_RUNS, Claim
@@ -112,14 +112,26 @@ class Profiles:
             )
             await announce(transaction, event, claim.traceparent, run.finished_at)
 
-    async def end_failed(self, claim: Claim, code: ErrorCode, detail: str) -> None:
+    async def end_failed(self, claim: Claim, code: ErrorCode, detail: str) -> ErrorCode:
         """End a run with `v2-failed`. What the user has stays: MEMORY, sections, and a status that was `complete`.
+
+        A run that has been overtaken by a newer one ends as superseded, whatever else stopped it: the profile is the newer's.
+
+        Returns:
+            The code that it ended with.
 
         Raises:
             LostLease, DatabaseUnavailable: nothing was written.
         """
-        async with saving(self._database, claim, though_superseded=True) as transaction:
-            await fail_in(transaction, claim, code, detail)
+        try:
+            async with saving(self._database, claim) as transaction:
+                await fail_in(transaction, claim, code, detail)
+        except Superseded as overtaken:
+            if code is not ErrorCode.SUPERSEDED:
+                code, detail = overtaken.code, overtaken.detail
+            async with saving(self._database, claim, though_superseded=True) as transaction:
+                await fail_in(transaction, claim, code, detail)
+        return code
 
 
 async def fail_in(transaction: AsyncConnection, claim: Claim, code: ErrorCode, detail: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from sandbox.kafka import KafkaServer
 from sandbox.postgres import PostgresServer
 from sandbox.stand_in import StandInServer
+from tests.acceptance.sample_run import Passed, take_the_sample_through
 from tests.acceptance.worker import FULL_PASS, Worker
 from tests.acceptance.world import World
 
@@ -76,3 +77,9 @@ def shared(
 def worker(shared: World) -> Worker:
     """The worker of the shared world."""
     return shared.workers[0]
+
+
+@pytest.fixture(scope="session")
+def passed(shared: World, tmp_path_factory: pytest.TempPathFactory) -> Passed:
+    """The sample's run, after its end."""
+    return take_the_sample_through(shared, tmp_path_factory.mktemp("sample"))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 RECENT = timedelta(days=180)
@@ -74,7 +75,7 @@ def derived_key(user_id: str, storage_path: str, completed_at: str) -> str:
 
 
 def talks_of(export: Sequence[Mapping[str, Any]]) -> list[Talk]:
-    """The conversations of a hand-made export: mappings in one line from the root to `current_node`, and the other two formats."""
+    """The conversations of a hand-made export: mappings without branches, and the other two formats."""
     return [talk for element in export for talk in _talk(element)]
 
 
@@ -195,7 +196,7 @@ def moment(text: str) -> datetime:
 def is_whole_split(chunks: Sequence[str], text: str) -> bool:
     """Whether chunks of at most 2,000 tokens, each with at most 200 of the one before it, make up the text."""
     rest = chunks[0]
-    for before, chunk in zip(chunks, chunks[1:], strict=False):
+    for before, chunk in pairwise(chunks):
         overlap = next(size for size in range(min(800, len(before)), -1, -1) if before.endswith(chunk[:size]))
         rest += chunk[overlap:]
     return rest == text and all(chunk.strip() and math.floor(len(chunk) / 4) <= 2_000 for chunk in chunks)

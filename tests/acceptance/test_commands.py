@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import pytest
 
@@ -16,6 +16,9 @@ from tests.acceptance import reference
 from tests.acceptance.exports import a_small_export
 from tests.acceptance.world import INPUT, LETTERS, OUTPUTS, Said, User, World
 
+Name = TypeVar("Name")
+Call = tuple[tuple[str, ...], dict[str, str]]
+"""Arguments, and what the environment has instead."""
 SECRET = "hunter2"
 NOBODY = "127.0.0.1:1"
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -70,11 +73,14 @@ USAGE = {
 }
 
 
-def all_at_once(world: World, calls: Mapping[Any, tuple[tuple[str, ...], dict[str, str]]]) -> dict[Any, Said]:
+def all_at_once(world: World, calls: Mapping[Name, Call]) -> dict[Name, Said]:
     """Run commands side by side; most of a command's time goes into starting Python."""
+
+    def run(call: Call) -> Said:
+        return world.run(*call[0], **call[1])
+
     with ThreadPoolExecutor(3) as pool:
-        running = {name: pool.submit(world.run, *call, **changes) for name, (call, changes) in calls.items()}
-        return {name: one.result() for name, one in running.items()}
+        return dict(zip(calls, pool.map(run, calls.values()), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +108,9 @@ def test_wrong_usage_exits_with_2_and_says_how_to_get_help(shared: World) -> Non
 
 def test_every_command_helps_and_the_help_lists_every_command(shared: World) -> None:
     groups = {command[:-1] for command in COMMANDS}
-    calls: dict[tuple[str, ...], tuple[tuple[str, ...], dict[str, str]]]
-    calls = {command: ((*command, "--help"), {"DATABASE_URL": ""}) for command in (*COMMANDS, *groups)}
+    calls: dict[tuple[str, ...], Call] = {
+        command: ((*command, "--help"), {"DATABASE_URL": ""}) for command in (*COMMANDS, *groups)
+    }
     helps = all_at_once(shared, calls)
     for command, said in helps.items():
         assert (said.status, said.err) == (0, ""), command
@@ -146,9 +153,9 @@ def documents(shared: World, user: User) -> dict[str, Said]:
         "estimate": ("estimate", user.path),
         "seed": ("sandbox", "seed"),
     }
-    with_json = {name: ((*call, "--json"), {}) for name, call in calls.items()}
-    plain = {f"plain {name}": (call, {}) for name, call in calls.items() if name not in {"seed", "list failed"}}
-    return all_at_once(shared, with_json | plain)
+    said: dict[str, Call] = {name: ((*call, "--json"), {}) for name, call in calls.items()}
+    said |= {f"plain {name}": (call, {}) for name, call in calls.items() if name not in {"seed", "list failed"}}
+    return all_at_once(shared, said)
 
 
 def test_each_command_says_the_same_to_people_without_a_json_document(documents: dict[str, Said]) -> None:

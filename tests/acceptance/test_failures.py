@@ -27,13 +27,13 @@ def sections_of(world: World, user: User) -> dict[str, str]:
 @pytest.mark.guarantee("G3")
 @pytest.mark.guarantee("G4")
 def test_sections_invalid_twice_leave_memory_and_v1_sections_and_a_retry_makes_them_new(shared: World) -> None:
-    user = shared.a_user(a_small_export("glazing"))
-    shared.script(invalid_sections("glazing", 2))
+    user = shared.a_user(a_small_export("falconry"))
+    shared.script(invalid_sections("falconry", 2))
     shared.publish(user)
     run = shared.until_ended(user)
 
-    assert [each["outcome"]["fault"] for each in shared.asked("glazing", "sections")] == ["wrong_schema"] * 2
-    assert "wrong with your previous answer" in str(shared.asked("glazing", "sections")[1]["body"]["messages"])
+    assert [each["outcome"]["fault"] for each in shared.asked("falconry", "sections")] == ["wrong_schema"] * 2
+    assert "wrong with your previous answer" in str(shared.asked("falconry", "sections")[1]["body"]["messages"])
     assert (run["status"], run["stage"], run["error_code"]) == ("failed", "sections", "model_output_invalid")
     (memory_saved, failed) = shared.announced(user)
     assert failed.headers["ce_id"] == str(event_id_of(run["run_id"], "v2-failed")).encode()
@@ -58,7 +58,7 @@ def test_sections_invalid_twice_leave_memory_and_v1_sections_and_a_retry_makes_t
     assert (profile["full_pass_status"], profile["full_pass_error"], profile["profile_version"]) == ("complete", None, 1)
     assert profile["soulprint_text"] is None
 
-    bought = len(shared.asked("glazing"))
+    bought = len(shared.asked("falconry"))
     again = shared.run("runs", "retry", str(run["run_id"]), "--json").json
     second = shared.until_ended(user, runs=2)
     assert again == {"run_id": str(second["run_id"]), "new": True}
@@ -68,17 +68,17 @@ def test_sections_invalid_twice_leave_memory_and_v1_sections_and_a_retry_makes_t
     assert events[b"memory-saved", second["generation"]]["profile_version"] == 2
     assert events[b"v2-completed", second["generation"]]["profile_version"] == 3
     assert len(events) == 4
-    assert [each["kind"] for each in shared.asked("glazing")[bought:]] == ["sections"]
+    assert [each["kind"] for each in shared.asked("falconry")[bought:]] == ["sections"]
     assert sections_of(shared, user) != V1_SECTIONS
     assert memory_saved.data["profile_version"] == 1
 
 
 def test_sections_invalid_once_are_asked_for_again_with_the_errors_and_go_well(shared: World) -> None:
-    user = shared.a_user(a_small_export("etching"))
-    shared.script(invalid_sections("etching", 1, "invalid_json"))
+    user = shared.a_user(a_small_export("scrimshaw"))
+    shared.script(invalid_sections("scrimshaw", 1, "invalid_json"))
     shared.publish(user)
     assert shared.until_ended(user)["status"] == "completed"
-    assert [each["outcome"]["fault"] for each in shared.asked("etching", "sections")] == ["invalid_json", None]
+    assert [each["outcome"]["fault"] for each in shared.asked("scrimshaw", "sections")] == ["invalid_json", None]
 
 
 @pytest.mark.guarantee("G3")
@@ -118,9 +118,7 @@ EMPTY: dict[str, Any] = {
     ],
 )
 @pytest.mark.guarantee("G1")
-def test_a_first_run_whose_export_is_no_use_makes_the_profile_failed_with_the_code(
-    shared: World, export: Any, code: str
-) -> None:
+def test_a_first_run_whose_export_is_no_use_makes_the_profile_failed_with_the_code(shared: World, export: Any, code: str) -> None:
     user = shared.a_user(export)
     shared.publish(user)
     run = shared.until_ended(user)

@@ -16,16 +16,13 @@ from tests.acceptance.world import OUTPUTS, World
 STAGES = ("reading", "facts", "memory", "sections")
 
 
-def test_each_line_of_the_log_is_a_json_object_and_those_of_a_run_name_run_user_and_stage(
-    shared: World, worker: Worker
-) -> None:
+def test_each_line_of_the_log_is_a_json_object_and_those_of_a_run_name_run_user_and_stage(shared: World, worker: Worker) -> None:
     user = shared.a_user(a_small_export("ikebana"))
     shared.publish(user)
     run = shared.until_ended(user)
     until(lambda: [line for line in worker.events("run_completed") if line["user_id"] == user.id], what="the log was written")
     lines = [line for line in worker.said() if line.get("run_id") == str(run["run_id"])]
-    assert [line["event"] for line in lines][0] == "run_claimed"
-    assert [line["event"] for line in lines][-1] == "run_completed"
+    assert (lines[0]["event"], lines[-1]["event"]) == ("run_claimed", "run_completed")
     assert {(line["user_id"], line["attempt"], line["generation"]) for line in lines} == {(user.id, 1, 0)}
     assert [line["stage"] for line in lines if line["event"] == "stage_started"] == list(STAGES)
     assert all(line["stage"] == "facts" for line in lines if line["event"] == "facts_extracted")
@@ -82,9 +79,7 @@ def missing(worker: Worker) -> list[str]:
 
 
 @pytest.mark.guarantee("G9")
-def test_a_word_of_the_users_appears_in_no_log_metric_event_or_list_whatever_goes_wrong(
-    shared: World, worker: Worker
-) -> None:
+def test_a_word_of_the_users_appears_in_no_log_metric_event_or_list_whatever_goes_wrong(shared: World, worker: Worker) -> None:
     """A canary in titles, messages, MEMORY and sections; in answers that break every rule; in what the API says of a request."""
     canary = f"Zilpzalp{uuid.uuid4().hex[:12]}"
     well = shared.a_user(a_small_export(canary))

@@ -124,9 +124,7 @@ def test_a_worker_without_topics_and_tables_lives_says_what_is_missing_and_recov
 TOPICS = ("quick-pass-completed", "quick-pass-completed-dead-letters", "memory-saved", "v2-completed", "v2-failed")
 
 
-def test_a_worker_outlives_postgresql_and_the_run_goes_on(
-    world: World, own_postgres: PostgresServer, migrated: str
-) -> None:
+def test_a_worker_outlives_postgresql_and_the_run_goes_on(world: World, own_postgres: PostgresServer, migrated: str) -> None:
     """PostgreSQL is killed under a run and comes back: the run costs no failure, and nothing is told twice."""
     world.database_url = own_postgres.url()
     assert world.run("db", "upgrade").status == 0

@@ -70,7 +70,7 @@ class Worker:
     def port(self) -> int:
         """The port that it took, by its own word."""
         if not self._port:
-            self._port = until(lambda: self._listening(), what="the worker listened")[0]["port"]
+            self._port = until(self._listening, what="the worker listened")[0]["port"]
         return self._port
 
     def _listening(self) -> list[dict[str, Any]]:

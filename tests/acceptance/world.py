@@ -7,25 +7,22 @@ import json
 import os
 import subprocess
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from sandbox.anthropic import StandInControl
 from tests.acceptance.exports import V1_SECTIONS
 from tests.acceptance.reference import derived_key
+from tests.acceptance.topics import INPUT, LETTERS, OUTPUTS, Seen, Sent, create_topics, produce, read
 from tests.acceptance.worker import FULL_PASS, Worker, until
 
 Result = TypeVar("Result")
 
-INPUT, LETTERS = "quick-pass-completed", "quick-pass-completed-dead-letters"
-OUTPUTS = ("memory-saved", "v2-completed", "v2-failed")
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 _OURS = ("FULL_PASS_", "KAFKA_", "DATABASE_URL", "EXPORT_STORE_URL", "ANTHROPIC_")
 _COMMAND_SECONDS = 60
@@ -53,24 +50,6 @@ class User:
     def event(self) -> dict[str, Any]:
         """The data of the completion event."""
         return {"user_id": self.id, "storage_path": self.path, "completed_at": self.completed_at}
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A record as a `read_committed` reader gets it."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: dict[str, bytes]
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The value as JSON."""
-        found: dict[str, Any] = json.loads(self.value or b"")
-        return found
 
 
 @dataclass(frozen=True)
@@ -183,65 +162,21 @@ class World:
         value = json.dumps({**user.event, **changes}).encode()
         self.produce([(user.id.encode(), value, [("traceparent", f"00-{TRACE}-b7ad6b7169203331-01".encode())])])
 
-    def produce(self, records: Sequence[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]) -> None:
+    def produce(self, records: Sequence[Sent]) -> None:
         """Put records (key, value, headers) on the input topic."""
-        self._await(self._produce(records))
-
-    async def _produce(self, records: Sequence[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]) -> None:
-        producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap_servers, acks="all")
-        await producer.start()
-        try:
-            for key, value, headers in records:
-                await producer.send_and_wait(self.prefix + INPUT, value, key, headers=headers)
-        finally:
-            await producer.stop()
+        self._await(produce(self.bootstrap_servers, self.prefix + INPUT, records))
 
     # -- Kafka ------------------------------------------------------------------------------------------------------------
 
     def create_topics(self, partitions: int = 2) -> None:
         """The five topics, as an administrator makes them who doesn't use our command."""
-        self._await(self._create_topics(partitions))
-
-    async def _create_topics(self, partitions: int) -> None:
-        async with self._administering() as admin:
-            await admin.create_topics([NewTopic(self.prefix + name, partitions, 1) for name in (INPUT, LETTERS, *OUTPUTS)])
+        self._await(
+            create_topics(self.bootstrap_servers, [self.prefix + name for name in (INPUT, LETTERS, *OUTPUTS)], partitions)
+        )
 
     def read(self, *topics: str) -> list[Seen]:
         """Everything that lies on these topics (names without the prefix) now, in the order given."""
-        return self._await(self._read([self.prefix + topic for topic in topics]))
-
-    async def _read(self, topics: Sequence[str]) -> list[Seen]:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap_servers, enable_auto_commit=False,
-            auto_offset_reset="earliest", isolation_level="read_committed",
-        )  # fmt: skip
-        await consumer.start()
-        try:
-            places = await self._places(topics)
-            consumer.assign(places)
-            ends = await consumer.end_offsets(places)
-            found: list[Seen] = []
-            async with asyncio.timeout(30):
-                while [place for place in places if await consumer.position(place) < ends[place]]:
-                    for records in (await consumer.getmany(timeout_ms=50)).values():
-                        found += [_seen(record) for record in records]
-        finally:
-            await consumer.stop()
-        return sorted(found, key=lambda seen: topics.index(seen.topic))
-
-    async def _places(self, topics: Sequence[str]) -> list[TopicPartition]:
-        async with self._administering() as admin:
-            described = await admin.describe_topics(list(topics))
-        return [TopicPartition(each["topic"], part["partition"]) for each in described for part in each["partitions"]]
-
-    @asynccontextmanager
-    async def _administering(self) -> AsyncIterator[AIOKafkaAdminClient]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap_servers)
-        await admin.start()
-        try:
-            yield admin
-        finally:
-            await admin.close()
+        return self._await(read(self.bootstrap_servers, [self.prefix + topic for topic in topics]))
 
     def announced(self, user: User) -> list[Seen]:
         """The user's events: memory-saved, then v2-completed, then v2-failed."""
@@ -335,7 +270,3 @@ def user_text(request: dict[str, Any]) -> str:
     ((message,),) = [request["body"]["messages"]]
     content = message["content"]
     return content if isinstance(content, str) else "".join(block["text"] for block in content)
-
-
-def _seen(record: Any) -> Seen:
-    return Seen(record.topic, record.partition, record.offset, record.key, record.value, dict(record.headers))

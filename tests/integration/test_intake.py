@@ -93,7 +93,7 @@ def test_no_message_can_stop_a_batch(kafka: KafkaServer, database_url: str, topi
 
 
 def test_a_dead_letter_keeps_everything_that_the_message_had(kafka: KafkaServer, database_url: str, topic_prefix: str) -> None:
-    headers: list[tuple[str, bytes | None]] = [("x", b"1"), ("x", b"\xff"), ("none", None), ("ce_type", b"other")]
+    headers: list[tuple[str, bytes | None]] = [("x", b"1"), ("x", b"\xff"), ("none", None), ("CE_Type", b"other")]
 
     async def scenario() -> None:
         async with an_environment(kafka.bootstrap_servers, database_url, topic_prefix, partitions=1) as env:
@@ -106,8 +106,8 @@ def test_a_dead_letter_keeps_everything_that_the_message_had(kafka: KafkaServer,
             added = dict(letter.headers[len(headers) :])
             assert (added.pop("dead_letter_at") or b"").endswith(b"Z")
             assert added == {
-                "dead_letter_reason": b"not_json",
-                "dead_letter_detail": b"expected JSON in UTF-8",
+                "dead_letter_reason": b"wrong_type",
+                "dead_letter_detail": b"ce_type: expected quick-pass-completed",
                 "dead_letter_topic": env.topics.names.completed.encode(),
                 "dead_letter_partition": b"0",
                 "dead_letter_offset": b"0",
@@ -115,8 +115,8 @@ def test_a_dead_letter_keeps_everything_that_the_message_had(kafka: KafkaServer,
             (listed,) = [each async for each in list_dead_letters(env.settings)]
             place = (listed.topic, listed.source_partition, listed.source_offset)
             assert place == (env.topics.names.completed, "0", "0")
-            assert (listed.reason, listed.detail) == ("not_json", "expected JSON in UTF-8")
-            assert env.sample("messages_dead_lettered_total", reason="not_json") == 1
+            assert (listed.reason, listed.detail) == ("wrong_type", "ce_type: expected quick-pass-completed")
+            assert env.sample("messages_dead_lettered_total", reason="wrong_type") == 1
 
     asyncio.run(scenario())
 

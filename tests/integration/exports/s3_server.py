@@ -22,6 +22,7 @@ class Bucket:
     list_allowed: bool = True
     etags: bool = True
     requests: list[tuple[str, str | None]] = field(default_factory=list)
+    conditions: list[str | None] = field(default_factory=list)
 
 
 @contextmanager
@@ -63,6 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         name, _, key = path.lstrip("/").partition("/")
         bucket.requests.append((key, self.headers.get("Range")))
+        bucket.conditions.append(self.headers.get("If-Match"))
         if bucket.faults:
             self._fault(bucket.faults.pop(0), key)
         elif name != self.served_name:

@@ -55,6 +55,8 @@ def test_an_export_is_read_in_ranges(bucket: Bucket, store: ExportStore) -> None
     assert len(read) == 20
     ranges = [asked for _, asked in bucket.requests]
     assert ranges[:3] == ["bytes=0-999", "bytes=1000-1999", "bytes=2000-2999"]
+    assert bucket.conditions[0] is None
+    assert all(bucket.conditions[1:]), "every range but the first must be of the same object"
     assert len(ranges) == len(bucket.objects["Zoë's file?.json"]) // 1_000 + 1
 
 

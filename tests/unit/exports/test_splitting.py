@@ -197,3 +197,10 @@ def test_what_looks_like_the_end_of_a_conversation_inside_of_one_is_not_taken_fo
         {"title": "f", "more": inner},
     ]
     assert _split(json.dumps(elements, separators=separators), size) == elements
+
+
+def test_a_guess_that_never_comes_true_is_given_up_before_it_fills_the_memory() -> None:
+    """Elements that don't begin like those before them would otherwise be held until the end of the document."""
+    elements = [{"title": 1}, {"title": 2}, *[{"id": "x" * 10_000}] * 1_000]
+    pieces = _pieces(json.dumps(elements).encode(), 1 << 16)
+    assert len(list(split(pieces, _decode, max_conversation_bytes=5_000_000))) == len(elements)

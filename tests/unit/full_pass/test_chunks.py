@@ -56,7 +56,7 @@ _LONG = st.lists(
 
 @given(st.lists(_LONG, min_size=1, max_size=5))
 @example(["x" * 2_000 + "\n" * 3_000, "y" * 5_000, "z" * 5_000])
-@example(["x" * 5_000, "y" * 2_900 + " " * 2_000])
+@example(["x" * 5_000, "y" * 2_000 + "\n" * 3_000])
 @example(["x" * 5_000, "y" * 1_000 + " " * 4_000])
 def test_no_text_is_lost_no_chunk_is_blank_and_none_has_more_than_2000_tokens(messages: list[str]) -> None:
     contents = _contents(*messages)
@@ -71,6 +71,11 @@ def test_no_text_is_lost_no_chunk_is_blank_and_none_has_more_than_2000_tokens(me
     for before, after in itertools.pairwise(contents):
         assert after[:OVERLAP_CHARS] == before[-OVERLAP_CHARS:]
         assert len(after) > OVERLAP_CHARS
+
+
+def test_a_piece_that_would_be_blank_goes_on_without_a_boundary() -> None:
+    contents = _contents("x" * 5_000, "y" * 200 + "\n" * 4_800, "z" * 5_000, "w" * 5_000, title="T" * 300)
+    assert all(content.strip() for content in contents)
 
 
 @pytest.mark.parametrize("end", [". ", "! ", "? ", '." ', "\n", "。", "！", "？"])

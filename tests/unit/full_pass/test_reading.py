@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import structlog
+from structlog.contextvars import bound_contextvars
 from structlog.testing import capture_logs
 
 from consumer.errors import FinalError
@@ -70,6 +72,12 @@ def test_skipped_elements_are_counted_and_logged_by_index_without_their_content(
     assert metrics.registry.get_sample_value("full_pass_conversations_skipped_total") == 2
     assert [line["index"] for line in logs if line["event"] == "element_skipped"] == [1, 2]
     assert "SECRET" not in str(logs)
+
+
+def test_log_lines_of_the_thread_name_the_run() -> None:
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs, bound_contextvars(run_id="r"):
+        _read([simple("a"), 7])
+    assert [line["run_id"] for line in logs] == ["r"]
 
 
 def test_an_unreadable_export_closes_its_file() -> None:

@@ -155,7 +155,9 @@ def test_a_block_gets_shorter_from_its_end_and_then_its_only_conversation_does()
 def test_memory_does_not_grow_with_the_export(length: int) -> None:
     richest = Richest()
     for number in range(1_000):
-        richest.offer(_of(str(number), *["x" * length] * 4))
         richest.offer(_of(str(number), "a", "b"))
+    assert len(richest.chosen()) == 200
+    for number in range(1_000):
+        richest.offer(_of(str(number), *["x" * length] * 4))
     assert len(richest.chosen()) == 200
     assert not richest._first

@@ -1,190 +1,29 @@
-"""The demo's path: the sample export goes in by one published event; every field and column that comes out is looked at."""
+"""The demo's path: every column of the run, the profile and the chunks, and where each line of the MEMORY comes from."""
 
 from __future__ import annotations
 
 import json
-import uuid
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
-import schemas
 from sandbox import sample
-from schemas.events import SECTION_NAMES, event_id_of, run_id_of
+from schemas.events import SECTION_NAMES, run_id_of
 from tests.acceptance import reference
+from tests.acceptance.sample_run import (
+    Passed,
+    answers,
+    bought_by,
+    completion_event,
+    header,
+    sampled,
+    trace_id,
+    visible_shapes,
+)
 from tests.acceptance.worker import until
-from tests.acceptance.world import INPUT, Seen, User, World, user_text
-
-pytestmark = pytest.mark.guarantee("G1")
-HEADERS = {
-    "ce_specversion",
-    "ce_id",
-    "ce_source",
-    "ce_type",
-    "ce_subject",
-    "ce_time",
-    "ce_dataschema",
-    "content-type",
-    "traceparent",
-}
-
-
-@dataclass(frozen=True)
-class Passed:
-    """The sample's run, after its end."""
-
-    world: World
-    user: User
-    info: sample.SampleInfo
-    published: dict[str, Any]
-    run: dict[str, Any]
-    profile: dict[str, Any]
-    events: list[Seen]
-
-    @property
-    def memory(self) -> str:
-        found: str = self.profile["memory_md"]
-        return found
-
-
-@pytest.fixture(scope="module")
-def passed(shared: World, tmp_path_factory: pytest.TempPathFactory) -> Passed:
-    built = tmp_path_factory.mktemp("sample") / "export.zip"
-    info = sample.build_sample(built)
-    user = shared.a_user(built.read_bytes(), name="export.zip", completed_at=f"{info.last_at + timedelta(hours=1):%Y-%m-%dT%H:%M:%S.%fZ}")
-    published = shared.run(
-        "publish", "--user-id", user.id, "--storage-path", user.path, "--completed-at", user.completed_at, "--json"
-    ).json  # fmt: skip
-    run = shared.until_ended(user)
-    return Passed(shared, user, info, published, run, shared.profile(user), shared.announced(user))
-
-
-def header(seen: Seen, name: str) -> str:
-    return seen.headers[name].decode()
-
-
-def trace_id(traceparent: str) -> str:
-    version, trace, span, flags = traceparent.split("-")
-    assert (version, len(trace), len(span), len(flags)) == ("00", 32, 16, 2)
-    return trace
-
-
-def assert_cloudevent(seen: Seen, event_type: str, user: User, world: World) -> None:
-    """Everything that is alike in all events of a user."""
-    assert set(seen.headers) == HEADERS
-    assert seen.topic == world.prefix + event_type
-    assert seen.key == user.id.encode()
-    assert header(seen, "ce_specversion") == "1.0"
-    assert header(seen, "ce_source") == "/full-pass"
-    assert header(seen, "ce_type") == event_type
-    assert header(seen, "ce_subject") == user.id
-    assert header(seen, "content-type") == "application/json"
-    schema = json.loads((Path(schemas.__file__).parent / "json" / f"{event_type}.schema.json").read_text(encoding="utf-8"))
-    assert header(seen, "ce_dataschema") == schema["$id"]
-    Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(seen.data)
-
-
-def completion_event(passed: Passed) -> Seen:
-    (seen,) = [seen for seen in passed.world.read(INPUT) if seen.key == passed.user.id.encode()]
-    return seen
-
-
-def test_publish_writes_one_completion_event_with_every_attribute_and_says_where(passed: Passed) -> None:
-    seen = completion_event(passed)
-    assert_cloudevent(seen, INPUT, passed.user, passed.world)
-    assert seen.data == passed.user.event
-    assert uuid.UUID(header(seen, "ce_id")).version == 5
-    assert passed.published == {
-        "topic": seen.topic,
-        "partition": seen.partition,
-        "offset": seen.offset,
-        "user_id": passed.user.id,
-        "idempotency_key": passed.user.key,
-    }
-
-
-@pytest.mark.guarantee("G5")
-def test_exactly_memory_saved_and_v2_completed_come_out_in_this_order(passed: Passed) -> None:
-    assert [seen.headers["ce_type"] for seen in passed.events] == [b"memory-saved", b"v2-completed"]
-    assert [seen.data["profile_version"] for seen in passed.events] == [1, 2]
-
-
-def test_every_field_of_memory_saved_is_what_the_specification_says(passed: Passed) -> None:
-    (seen, _) = passed.events
-    assert_cloudevent(seen, "memory-saved", passed.user, passed.world)
-    run_id = run_id_of(passed.user.uuid, passed.user.key, 0)
-    assert header(seen, "ce_id") == str(event_id_of(run_id, "memory-saved")) == str(uuid.uuid5(run_id, "memory-saved"))
-    assert header(seen, "ce_time") == seen.data["saved_at"]
-    assert trace_id(header(seen, "traceparent")) == trace_id(header(completion_event(passed), "traceparent"))
-    assert reference.moment(seen.data["saved_at"]) == passed.run["memory_saved_at"]
-    assert seen.data == {
-        "user_id": passed.user.id,
-        "idempotency_key": passed.user.key,
-        "generation": 0,
-        "run_id": str(run_id),
-        "profile_version": 1,
-        "memory_sha256": reference.sha256(passed.memory),
-        "memory_chars": len(passed.memory),
-        "fact_count": reference.fact_count(answers(passed, "facts")),
-        "coverage": 1.0,
-        "saved_at": seen.data["saved_at"],
-    }
-
-
-def test_every_field_of_v2_completed_is_what_the_specification_says(passed: Passed) -> None:
-    (_, seen) = passed.events
-    assert_cloudevent(seen, "v2-completed", passed.user, passed.world)
-    run_id = run_id_of(passed.user.uuid, passed.user.key, 0)
-    assert header(seen, "ce_id") == str(uuid.uuid5(run_id, "v2-completed"))
-    assert header(seen, "ce_time") == seen.data["completed_at"]
-    assert trace_id(header(seen, "traceparent")) == trace_id(header(completion_event(passed), "traceparent"))
-    assert reference.moment(seen.data["completed_at"]) == passed.run["finished_at"]
-    bought = bought_by(passed)
-    assert seen.data == {
-        "user_id": passed.user.id,
-        "idempotency_key": passed.user.key,
-        "generation": 0,
-        "run_id": str(run_id),
-        "profile_version": 2,
-        "soulprint_sha256": reference.sha256(passed.profile["soulprint_text"]),
-        "sections": list(SECTION_NAMES),
-        "conversations_sampled": sampled(passed),
-        "model": "claude-haiku-4-5-20251001",
-        "usage": {
-            "model_calls": len(bought),
-            "input_tokens": sum(each["usage"]["input_tokens"] for each in bought),
-            "output_tokens": sum(each["usage"]["output_tokens"] for each in bought),
-            "cost_usd": float(passed.run["cost_usd"]),
-        },
-        "completed_at": seen.data["completed_at"],
-    }
-
-
-def answers(passed: Passed, kind: str) -> list[dict[str, Any]]:
-    """The recorded answers of a kind, as the JSON that the model wrote."""
-    rows = passed.world.rows(
-        "SELECT content FROM full_pass_model_calls WHERE user_id = $1 AND kind = $2", passed.user.uuid, kind
-    )
-    return [json.loads("".join(block["text"] for block in json.loads(row["content"]))) for row in rows]
-
-
-def bought_by(passed: Passed) -> list[dict[str, Any]]:
-    """What the model API was asked between the run's start and end."""
-    began, ended = (passed.run[name].isoformat() for name in ("started_at", "finished_at"))
-    return [each for each in passed.world.asked() if began <= each["at"] <= ended]
-
-
-def sampled(passed: Passed) -> int:
-    """How many conversations stand in the request for the sections."""
-    (request,) = [each for each in bought_by(passed) if each["kind"] == "sections"]
-    block, _, memory = user_text(request).partition("\n\n## MEMORY (verified facts about this user)\n")
-    assert memory == passed.memory
-    assert len(block) <= 600_000
-    return f"\n\n{block}".count('\n\n=== Conversation: "')
+from tests.acceptance.world import User, user_text
 
 
 def test_every_conversation_with_4_messages_is_sampled_word_by_word_the_richest_first(passed: Passed) -> None:
@@ -271,12 +110,6 @@ def test_every_chunk_of_the_sample_is_what_the_specification_says(passed: Passed
             }
     assert len({row["conversation_id"] for rows in found.values() for row in rows}) == visible_shapes() - 1
     assert not [row for rows in found.values() for row in rows if not row["content"].strip()]
-
-
-def visible_shapes() -> int:
-    """The odd elements with a visible message. Two of them have the same id, so they show as one less."""
-    nothing = ("no conversation:", "a mapping of a root alone", "messages that are hidden")
-    return sum(not name.startswith(nothing) for name in sample.shapes())
 
 
 def test_every_line_of_the_memory_is_a_sentence_that_the_user_wrote_in_the_sample(passed: Passed) -> None:
