@@ -92,11 +92,17 @@ async def run_worker(settings: Settings, parts: frozenset[str]) -> None:
             async with _stopped_by_signals(worker), asyncio.TaskGroup() as tasks:
                 await _run_parts(worker, tasks, {name: make(tasks) for name, make in build.items()})
         except* ConfigurationError as group:
-            raise ConfigurationError(str(group.exceptions[0])) from None
+            raise _first_of(group) from None
         finally:
             if worker.claude is not None:
                 await worker.claude.close()
     _log.info("worker_stopped")
+
+
+def _first_of(group: BaseExceptionGroup[ConfigurationError]) -> ConfigurationError:
+    """The mistake itself, however deep it lies in groups of tasks."""
+    error = group.exceptions[0]
+    return _first_of(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _builders(worker: Worker, parts: frozenset[str]) -> dict[str, Callable[[asyncio.TaskGroup], Run]]:
@@ -165,34 +171,39 @@ async def _run_parts(worker: Worker, tasks: asyncio.TaskGroup, parts: dict[str, 
         tasks.create_task(supervise("retention", partial(_keep_retention, worker), worker, worker.leaving))
     async with asyncio.TaskGroup() as first:
         for name in parts.keys() & {"intake", "executor"}:
-            first.create_task(supervise(name, parts[name], worker, worker.stopping))
+            first.create_task(supervise(name, parts[name], worker, worker.stopping, holding=name == "executor"))
         for name in parts.keys() & {"relay", "alerts"}:
             tasks.create_task(supervise(name, parts[name], worker, worker.leaving))
         first.create_task(worker.stopping.wait())
     worker.leaving.set()
 
 
-async def supervise(part: str, run: Run, worker: Worker, stopping: asyncio.Event) -> None:
+async def supervise(part: str, run: Run, worker: Worker, stopping: asyncio.Event, *, holding: bool = False) -> None:
     """Run a part, and start it again from its durable position whenever it fails; readiness names the reason.
+
+    A part that fails and is `holding` something is started once more when `stopping` is set meanwhile, to hand that back.
 
     Raises:
         ConfigurationError: waiting does not mend that.
     """
     delay = FIRST_RESTART_SECONDS
-    while not stopping.is_set():
+    last = False
+    while not (last or (stopping.is_set() and not holding)):
         began = asyncio.get_running_loop().time()
+        last = stopping.is_set()
         try:
             await run(stopping)
         except ConfigurationError:
             raise
         except Exception as error:  # noqa: BLE001 - the other place where a surprise is turned into something
-            ran = asyncio.get_running_loop().time() - began
-            delay = FIRST_RESTART_SECONDS if ran > LONGEST_RESTART_SECONDS * 10 else min(delay * 2, LONGEST_RESTART_SECONDS)
+            if asyncio.get_running_loop().time() - began > LONGEST_RESTART_SECONDS * 10:
+                delay = FIRST_RESTART_SECONDS
             reason = str(error) if isinstance(error, FullPassError) else describe(error)
             worker.health.unwell(part, reason)
             worker.metrics.part_restarts.labels(part).inc()
             _log.warning("part_failed", part=part, reason=reason, again_in_seconds=delay, exc_info=error)
             await _wait(stopping, delay)
+            delay = min(delay * 2, LONGEST_RESTART_SECONDS)
         else:
             return
 

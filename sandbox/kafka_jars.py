@@ -91,11 +91,23 @@ def _write_atomically(path: Path, text: str) -> None:
 
 def _get(folder: Path) -> list[Path]:
     context = _maven(folder)
-    with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
+    with _trusting_the_system(), ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
         try:
             return list(pool.map(lambda jar: _get_jar(jar, context), _locked_jars()))
         finally:
             pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C the rest is not worth waiting for
+
+
+@contextmanager
+def _trusting_the_system() -> Iterator[None]:
+    """Believe the certificates that this machine believes: behind a company's proxy, those of Python are not enough."""
+    import truststore  # noqa: PLC0415 — as in `_maven`
+
+    truststore.inject_into_ssl()
+    try:
+        yield
+    finally:
+        truststore.extract_from_ssl()
 
 
 def _get_jar(jar: Jar, context: MavenContext) -> Path:

@@ -38,7 +38,14 @@ def upgrade(as_json: AsJson = False) -> None:
 
     Where this role may not alter the application's tables, prints the statements for their owner and exits with 1.
     """
-    revision = asyncio.run(_upgrade(load_settings()))
+    try:
+        revision = asyncio.run(_upgrade(load_settings()))
+    except OwnerNeeded as error:
+        if as_json:
+            print_json({"revision": None, "statements": error.statements})
+        else:
+            typer.echo("\n".join(error.statements))
+        raise
     if as_json:
         print_json({"revision": revision})
     else:
@@ -47,9 +54,4 @@ def upgrade(as_json: AsJson = False) -> None:
 
 async def _upgrade(settings: Settings) -> str:
     async with opened(settings) as database:
-        try:
-            return await migrating.upgrade(database)
-        except OwnerNeeded as error:
-            for statement in error.statements:
-                typer.echo(statement)
-            raise
+        return await migrating.upgrade(database)

@@ -23,10 +23,10 @@ def worker(
     SIGTERM or Ctrl-C: stops taking work, finishes or hands back within FULL_PASS_SHUTDOWN_SECONDS, exits with 0. Alerts run where
     FULL_PASS_ALERT_WEBHOOK_URL is set.
     """
-    from consumer.app import run_worker
-
     settings = load_settings()
     configure_logs(settings.log_level, settings.log_format)
+    from consumer.app import run_worker
+
     asyncio.run(run_worker(settings, chosen_parts(settings, only, without)))
 
 

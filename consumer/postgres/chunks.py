@@ -14,6 +14,7 @@ from consumer.postgres.runs import Claim
 from consumer.postgres.saving import saving
 
 PAGE_CHUNKS = 200
+_ORDER = ("created_at", "conversation_id", "chunk_index", "content", "title")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,30 +54,18 @@ class Chunks:
     async def oldest_first(self, claim: Claim) -> AsyncIterator[list[Chunk]]:
         """Pages of the user's chunks by time, conversation, index and content; no transaction is held between pages.
 
-        Text is compared by code point, so the order, and with it every request, is the same in every database.
+        Text is compared by code point, so the order, and with it every request, is the same in every database. Two conversations
+        may be equal in all of that: then the title decides, then the place of the row, so that a page's end loses none.
         """
-        after: dict[str, Any] = {
-            "first": True,
-            "created_at": None,
-            "conversation_id": None,
-            "chunk_index": None,
-            "content": None,
-        }
+        after: dict[str, Any] = dict.fromkeys(_ORDER) | {"first": True, "place": None}
         while True:
             async with self._database.transaction() as transaction:
                 rows = (await transaction.execute(_PAGE, {"user_id": claim.user_id, **after})).all()
             if not rows:
                 return
-            page = [Chunk(*row) for row in rows]
+            page = [Chunk(*row[:-1]) for row in rows]
             yield page
-            last = page[-1]
-            after = {
-                "first": False,
-                "created_at": last.created_at,
-                "conversation_id": last.conversation_id,
-                "chunk_index": last.chunk_index,
-                "content": last.content,
-            }
+            after = {name: getattr(page[-1], name) for name in _ORDER} | {"first": False, "place": rows[-1].place}
 
 
 def _columns(batch: Sequence[Chunk]) -> dict[str, list[Any]]:
@@ -99,14 +88,15 @@ _INSERT = text("""
 """)
 
 _PAGE = text(f"""
-    SELECT conversation_id, title, content, token_count, chunk_index, total_chunks, message_count, is_recent, created_at
+    SELECT conversation_id, title, content, token_count, chunk_index, total_chunks, message_count, is_recent, created_at,
+           ctid::text AS place
     FROM conversation_chunks
     WHERE user_id = :user_id AND (:first OR (
         created_at >= CAST(:created_at AS timestamptz)
-        AND (created_at, conversation_id COLLATE "C", chunk_index, content COLLATE "C")
+        AND (created_at, conversation_id COLLATE "C", chunk_index, content COLLATE "C", title COLLATE "C", ctid)
           > (CAST(:created_at AS timestamptz), CAST(:conversation_id AS text), CAST(:chunk_index AS integer),
-             CAST(:content AS text))
+             CAST(:content AS text), CAST(:title AS text), CAST(CAST(:place AS text) AS tid))
     ))
-    ORDER BY created_at, conversation_id COLLATE "C", chunk_index, content COLLATE "C"
+    ORDER BY created_at, conversation_id COLLATE "C", chunk_index, content COLLATE "C", title COLLATE "C", ctid
     LIMIT {PAGE_CHUNKS}
 """)

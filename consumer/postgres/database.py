@@ -71,7 +71,7 @@ async def connect(url: str, server_settings: dict[str, str], command_timeout_sec
         return await asyncpg.connect(
             dsn, timeout=timeout, command_timeout=command_timeout_seconds, server_settings=server_settings
         )
-    except (asyncpg.ClientConfigurationError, ValueError) as error:
+    except (asyncpg.ClientConfigurationError, ValueError, OverflowError) as error:  # the last: a port that there can't be
         raise ConfigurationError(f"DATABASE_URL: {type(error).__name__}; see libpq's connection strings") from None
 
 
@@ -175,7 +175,13 @@ async def refuse_transaction_pooler(url: str) -> None:
 
     Raises:
         ConfigurationError: behind a transaction pooler.
+        DatabaseUnavailable: when nobody answers there.
     """
+    with speaking_plainly():
+        await _refuse_transaction_pooler(url)
+
+
+async def _refuse_transaction_pooler(url: str) -> None:
     advice = (
         "DATABASE_URL leads through a pooler in transaction mode, where sessions are not kept. "
         "Use a direct connection, or the pooler's session mode (hosted databases offer another port or host for it)."

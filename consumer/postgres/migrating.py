@@ -10,12 +10,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
 
 from consumer.errors import CommandError
 from consumer.postgres import tables
 from consumer.postgres.application_tables import require_owner
-from consumer.postgres.database import Database, speaking_plainly, sqlstate
+from consumer.postgres.database import Database, DatabaseUnavailable, sqlstate
 
 VERSION_TABLE = "full_pass_alembic_version"
 LOCK_TIMEOUT_SECONDS = 2
@@ -76,10 +75,9 @@ async def _migrate(database: Database, work: Any) -> None:
     for _ in range(LOCK_TRIES):
         try:
             await _migrate_once(database, work)
-        except DBAPIError as error:
-            if sqlstate(error) != _LOCK_NOT_AVAILABLE:
-                with speaking_plainly():
-                    raise
+        except DatabaseUnavailable as error:
+            if error.__cause__ is None or sqlstate(error.__cause__) != _LOCK_NOT_AVAILABLE:
+                raise
             await asyncio.sleep(0.2)
         else:
             return
@@ -87,11 +85,20 @@ async def _migrate(database: Database, work: Any) -> None:
 
 
 async def _migrate_once(database: Database, work: Any) -> None:
-    async with database.engine.begin() as connection:
-        await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"))
-        await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('full-pass migrations'))"))
-        await connection.run_sync(require_owner)
+    async with database.transaction() as connection:
+        await connection.run_sync(prepare)
         await connection.run_sync(lambda synchronous: work(_config(synchronous)))
+
+
+def prepare(connection: Connection) -> None:
+    """What comes first in the transaction of a migration: one at a time, short waits for locks, and the right to do it.
+
+    Raises:
+        OwnerNeeded: before anything is changed.
+    """
+    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"))
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('full-pass migrations'))"))
+    require_owner(connection)
 
 
 def _config(connection: Connection | None) -> Config:

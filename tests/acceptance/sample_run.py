@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sandbox import sample
-from tests.acceptance.world import INPUT, Seen, User, World, user_text
+from tests.acceptance.topics import INPUT, Seen
+from tests.acceptance.world import User, World, user_text
 
 
 @dataclass(frozen=True)

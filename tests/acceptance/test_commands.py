@@ -14,7 +14,8 @@ import pytest
 
 from tests.acceptance import reference
 from tests.acceptance.exports import a_small_export
-from tests.acceptance.world import INPUT, LETTERS, OUTPUTS, Said, User, World
+from tests.acceptance.topics import INPUT, LETTERS, OUTPUTS
+from tests.acceptance.world import Said, User, World
 
 Name = TypeVar("Name")
 Call = tuple[tuple[str, ...], dict[str, str]]

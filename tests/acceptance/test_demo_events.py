@@ -13,7 +13,8 @@ import schemas
 from schemas.events import SECTION_NAMES, event_id_of, run_id_of
 from tests.acceptance import reference
 from tests.acceptance.sample_run import Passed, answers, bought_by, completion_event, header, sampled, trace_id
-from tests.acceptance.world import INPUT, Seen, User, World
+from tests.acceptance.topics import INPUT, Seen
+from tests.acceptance.world import User, World
 
 pytestmark = pytest.mark.guarantee("G1")
 HEADERS = {

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.acceptance.exports import a_small_export, conversation
+from tests.acceptance.topics import OUTPUTS
 from tests.acceptance.worker import Worker, until
-from tests.acceptance.world import OUTPUTS, World
+from tests.acceptance.world import World
 
 STAGES = ("reading", "facts", "memory", "sections")
 

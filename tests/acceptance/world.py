@@ -108,10 +108,10 @@ class World:
         self.workers.append(Worker(self.environment(**changes), log, arguments))
         return self.workers[-1]
 
-    def run(self, *arguments: str, cwd: Path | None = None, **changes: str) -> Said:
+    def run(self, *arguments: str, **changes: str) -> Said:
         """Run a command to its end."""
         done = subprocess.run(
-            [FULL_PASS, *arguments], env=self.environment(**changes), cwd=cwd or self.folder,
+            [FULL_PASS, *arguments], env=self.environment(**changes), cwd=self.folder,
             capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=False,
         )  # fmt: skip
         return Said(done.returncode, done.stdout, done.stderr)

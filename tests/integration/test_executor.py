@@ -19,7 +19,6 @@ from consumer.claude.gate import Claude
 from consumer.claude.trouble import Trouble
 from consumer.errors import FinalError, LostLease, NotThereYet, OperatorTrouble, Outage, PassingFailure, RunError, Superseded
 from consumer.executor import Executor
-from consumer.logs import configure_logs
 from consumer.postgres.database import Database, DatabaseUnavailable
 from consumer.postgres.runs import Claim
 from consumer.postgres.spend import Spend
@@ -298,7 +297,9 @@ def test_a_run_that_takes_its_workers_with_it_is_ended_without_being_started(dat
         async with a_world(database_url) as world:
             run = await world.accept(await world.user())
             for _ in range(3):
-                await world.expire(await world.claimed())
+                claim = await world.ledger.claim(0.01, (), expired_count=True, suspects=True)
+                assert claim is not None
+                await world.expire(claim)
             async with at_work(world, never_end, max_failures=3) as work:
                 ended = await wait_for_status(work, run.run_id, "failed")
                 assert (ended["error_code"], ended["attempt"], work.claims) == ("internal", 4, [])
@@ -310,7 +311,7 @@ def test_a_run_that_takes_its_workers_with_it_is_ended_without_being_started(dat
 
 @pytest.mark.guarantee("G9")
 def test_a_surprise_costs_a_failure_and_its_log_line_names_the_place_and_no_content(
-    database_url: str, capfd: pytest.CaptureFixture[str]
+    database_url: str, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
     async def carry(work: Work, claim: Claim) -> None:
         await work.world.profiles.save_memory(claim, "a diary \0 entry", 1, 1.0)
@@ -320,14 +321,13 @@ def test_a_surprise_costs_a_failure_and_its_log_line_names_the_place_and_no_cont
         assert (run["failures"], run["error_code"]) == (1, "internal")
         assert "diary" not in run["error_detail"]
 
-    configure_logs("INFO", "json")
     with_executor(database_url, carry, test, retry_backoff_seconds=100)
-    said = capfd.readouterr().err
-    [surprise] = [line for line in map(json.loads, said.splitlines()) if line["event"] == "run_surprised"]
+    said = logged()
+    [surprise] = [line for line in said if line["event"] == "run_surprised"]
     assert surprise["error"].startswith("DataRefused: ")
     assert any("test_executor.py" in place for place in surprise["traceback"])
     assert surprise["user_id"]
-    assert "diary" not in said
+    assert "diary" not in str(said)
 
 
 @pytest.mark.guarantee("G10")
@@ -488,12 +488,9 @@ def test_a_worker_carries_one_run_with_two_failures_at_a_time(database_url: str)
 
 
 async def _looked_again(work: Work) -> bool:
-    """Whether the executor has been at the ledger since: it claims before it renews, and so the lease is a new one."""
-    left = await work.world.value("SELECT max(lease_until) - min(lease_until) FROM full_pass_runs WHERE status = 'running'")
-    renewed = await work.world.value(
-        "SELECT bool_and(lease_until > started_at + interval '2.3 s') FROM full_pass_runs WHERE status = 'running'"
-    )
-    return bool(left is not None and renewed)
+    """Whether the executor has been at the ledger again since it claimed: it has renewed the leases."""
+    renewed = "SELECT bool_and(lease_until > started_at + interval '2.3 s') FROM full_pass_runs WHERE status = 'running'"
+    return bool(await work.world.value(renewed))
 
 
 async def _all_completed(work: Work, number: int) -> bool:
@@ -567,7 +564,7 @@ async def _waits_for_a_lock(connection: asyncpg.Connection) -> bool:
 
 @pytest.mark.guarantee("G6")
 def test_runs_go_on_while_the_executor_is_started_again(database_url: str) -> None:
-    """Its listening session is ended by the server; a run under way must not feel it."""
+    """All its sessions are ended by the server, the listening one too; a run under way must not feel it."""
     release = asyncio.Event()
 
     async def carry(work: Work, claim: Claim) -> None:
@@ -577,10 +574,9 @@ def test_runs_go_on_while_the_executor_is_started_again(database_url: str) -> No
     async def test(work: Work) -> None:
         run_id = await accepted(work)
         await until(lambda: bool(work.claims))
-        ended = await work.world.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%LISTEN%'"
+        await work.world.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-        assert ended
         await until(lambda: work.sample("part_restarts_total", part="executor") >= 1)
         await until(lambda: work.worker.health.ready)
         release.set()

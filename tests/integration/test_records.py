@@ -216,6 +216,16 @@ def test_chunks_come_back_oldest_first_and_by_code_point_over_all_pages(database
     in_world(database_url, work)
 
 
+def test_chunks_that_are_the_same_in_everything_are_all_read_also_over_page_borders(database_url: str) -> None:
+    async def work(world: World) -> None:
+        claim = await world.started()
+        made = [chunk("a")] * (PAGE_CHUNKS - 1) + [chunk("b")] * (2 * PAGE_CHUNKS + 3) + [chunk("c")] * 2
+        await world.chunks.replace(claim, [made])
+        assert [each async for page in world.chunks.oldest_first(claim) for each in page] == made
+
+    in_world(database_url, work)
+
+
 @pytest.mark.guarantee("G10")
 def test_no_transaction_is_held_between_pages(database_url: str) -> None:
     async def work(world: World) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 
 from alembic import context
 from sqlalchemy import Connection
 
 from consumer.postgres import tables
+from consumer.postgres.application_tables import OwnerNeeded
 from consumer.postgres.database import Database
-from consumer.postgres.migrating import VERSION_TABLE, is_ours
+from consumer.postgres.migrating import VERSION_TABLE, is_ours, prepare
 
 
 def migrate_on(connection: Connection) -> None:
@@ -28,9 +30,15 @@ def migrate_on(connection: Connection) -> None:
 async def migrate_by_environment() -> None:
     """Connect by DATABASE_URL, as every command does."""
     database = Database(os.environ["DATABASE_URL"])
-    async with database.engine.begin() as connection:
-        await connection.run_sync(migrate_on)
-    await database.close()
+    try:
+        async with database.transaction() as connection:
+            await connection.run_sync(prepare)
+            await connection.run_sync(migrate_on)
+    except OwnerNeeded as error:
+        sys.stdout.write("\n".join([*error.statements, ""]))
+        raise
+    finally:
+        await database.close()
 
 
 given: Connection | None = context.config.attributes.get("connection")
