@@ -575,7 +575,8 @@ def test_runs_go_on_while_the_executor_is_started_again(database_url: str) -> No
         run_id = await accepted(work)
         await until(lambda: bool(work.claims))
         await work.world.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()"""
         )
         await until(lambda: work.sample("part_restarts_total", part="executor") >= 1)
         await until(lambda: work.worker.health.ready)
