@@ -65,6 +65,8 @@ audit: $(READY) ## look for known vulnerabilities in the pinned packages
 
 bench: $(READY) ## print the benchmarks
 	@$(BIN)/python -m benchmarks.intake
+	@$(BIN)/python -m benchmarks.export
+	@$(BIN)/python -m benchmarks.facts
 
 clean: ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
