@@ -114,6 +114,18 @@ class QuickPassCompleted(Event):
         """The idempotency key: the publisher's, or the SHA-256 of user, path and instant."""
         return self.idempotency_key or derived_idempotency_key(self.user_id, self.storage_path, self.completed_at)
 
+    def known_fields(self) -> dict[str, str | int]:
+        """The fields that are there, as they stand in JSON: `model_dump(mode="json", exclude_none=True)` in less time."""
+        known: dict[str, str | int | None] = {
+            "user_id": str(self.user_id),
+            "storage_path": self.storage_path,
+            "completed_at": to_utc_text(self.completed_at),
+            "idempotency_key": self.idempotency_key,
+            "conversation_count": self.conversation_count,
+            "message_count": self.message_count,
+        }
+        return {name: value for name, value in known.items() if value is not None}
+
 
 class _Outgoing(Event):
     user_id: uuid.UUID = Field(description="The user; also the record's key and `ce_subject`.")
@@ -177,10 +189,13 @@ class V2Failed(_Outgoing):
 EVENTS: tuple[type[Event], ...] = (QuickPassCompleted, MemorySaved, V2Completed, V2Failed)
 
 
-def derived_idempotency_key(user_id: uuid.UUID, storage_path: str, completed_at: datetime) -> str:
-    """SHA-256, in hex, of user (lower case), path and instant (UTC, microseconds, `Z`), joined by newlines."""
-    text = "\n".join((str(user_id), storage_path, to_utc_text(completed_at)))
-    return hashlib.sha256(text.encode()).hexdigest()
+def derived_idempotency_key(user_id: uuid.UUID | str, storage_path: str, completed_at: datetime | str) -> str:
+    """SHA-256, in hex, of user (lower case), path and instant (UTC, microseconds, `Z`), joined by newlines.
+
+    A text is taken as it is, so whoever has both as they stand in JSON need not make them again.
+    """
+    instant = completed_at if isinstance(completed_at, str) else to_utc_text(completed_at)
+    return hashlib.sha256(f"{user_id}\n{storage_path}\n{instant}".encode()).hexdigest()
 
 
 def run_id_of(user_id: uuid.UUID, idempotency_key: str, generation: int) -> uuid.UUID:

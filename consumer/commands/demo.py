@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,7 +39,7 @@ _LOOK_SECONDS = 0.2
 _READY_SECONDS = 60
 _LATENCY = ("--latency-seconds", "0.3")
 _REAL_API = "https://api.anthropic.com"
-_OURS = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "EXPORT_STORE_URL")
+_OURS = ("DATABASE_URL", "EXPORT_STORE_URL", "FULL_PASS_ALERT_WEBHOOK_URL", "FULL_PASS_ALERT_WEBHOOK_URL_FILE")
 
 
 def demo(
@@ -174,8 +174,12 @@ async def _read_all(settings: Settings, user_id: UUID, count: int) -> list[ReadE
 
 
 def _forget_the_users_own(real: bool) -> None:
-    """The demo never touches servers or stores that the environment names; the real key is used with --real alone."""
-    for variable in _OURS + (() if real else ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY")):
+    """The demo never touches servers or stores that the environment names; the real key is used with --real alone.
+
+    How to sign in to a Kafka elsewhere goes with its address: the sandbox's takes plain connections.
+    """
+    kafka = tuple(variable for variable in os.environ if variable.startswith("KAFKA_"))
+    for variable in kafka + _OURS + (() if real else ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY")):
         os.environ.pop(variable, None)
     if real:
         os.environ.setdefault("ANTHROPIC_BASE_URL", _REAL_API)
@@ -184,26 +188,29 @@ def _forget_the_users_own(real: bool) -> None:
 @contextmanager
 def _worker(screen: Screen, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The worker as operators start it, ready; ended by SIGTERM, and by SIGKILL if that is not enough."""
-    with screen.step("the worker"), log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "consumer", "worker"],
-            env={**os.environ, "FULL_PASS_HTTP_PORT": "0", "FULL_PASS_LOG_FORMAT": "json"},
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # Ctrl-C reaches us alone, and we end it in order
-        )
-    try:
+    with ExitStack() as end:
+        with screen.step("the worker"), log.open("wb") as output, _signals_held_back():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "consumer", "worker"],
+                env={**os.environ, "FULL_PASS_HTTP_PORT": "0", "FULL_PASS_LOG_FORMAT": "json"},
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C reaches us alone, and we end it in order
+            )
+            end.callback(_end, process)
         with screen.step("waiting until it is ready"):
             _wait_until_ready(process, log)
         yield process
-    finally:
-        with _undisturbed():
-            process.terminate()
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with _undisturbed():
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
@@ -242,3 +249,17 @@ def _undisturbed() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until a process that is being started is known to whoever ends it."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
+import msgspec
 from cloudevents.core.bindings.kafka import to_binary
 from cloudevents.core.exceptions import BaseCloudEventException
 from cloudevents.core.formats.json import JSONFormat
@@ -25,7 +26,7 @@ from consumer.errors import InvalidMessage
 from consumer.kafka.storage_paths import AllowedPaths
 from consumer.postgres.outbox import OutboxRow
 from consumer.postgres.runs import NewRun
-from schemas.events import EVENTS, FULL_PASS_NAMESPACE, QuickPassCompleted
+from schemas.events import EVENTS, FULL_PASS_NAMESPACE, QuickPassCompleted, derived_idempotency_key
 
 SOURCE = "/full-pass"
 A_DAY_MS = 24 * 3600 * 1000
@@ -80,11 +81,13 @@ def to_new_run(record: Record, paths: AllowedPaths) -> NewRun:
     completed_at = _instant(event, record.timestamp)
     if not paths.allow(event.storage_path, event.user_id):
         raise InvalidMessage("storage_path_not_allowed", "storage_path: expected one that FULL_PASS_STORAGE_PATH_PATTERN allows")
+    known = event.known_fields()
     return NewRun(
         user_id=event.user_id,
-        idempotency_key=event.key(),
+        idempotency_key=event.idempotency_key
+        or derived_idempotency_key(str(known["user_id"]), event.storage_path, str(known["completed_at"])),
         completed_at=completed_at,
-        event=event.model_dump_json(exclude_none=True),
+        event=msgspec.json.encode(known).decode(),
         traceparent=continued_trace(headers.get("traceparent"), attributes.get("ce_traceparent")),
     )
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import Row, text
 from sqlalchemy.exc import IntegrityError
 
@@ -26,9 +27,11 @@ REPLAY_PRIORITY = 10
 _CONTENDED_CLAIMS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class NewRun:
-    """A completion event that was accepted. `event` is the JSON text of its known fields."""
+class NewRun(msgspec.Struct, frozen=True, gc=False):
+    """A completion event that was accepted. `event` is the JSON text of its known fields.
+
+    A struct, since intake makes one for every event: a frozen dataclass takes five times as long.
+    """
 
     user_id: UUID
     idempotency_key: str
@@ -73,7 +76,7 @@ class Ledger:
     async def accept(self, runs: Sequence[NewRun]) -> int:
         """Insert pending runs in bulk and wake the executors; runs that are there already stay as they are.
 
-        Sorted by key, so that two intakes with the same events wait for each other instead of deadlocking.
+        PostgreSQL sorts them by key, so that two intakes with the same events wait for each other instead of deadlocking.
 
         Returns:
             How many were new.
@@ -84,9 +87,8 @@ class Ledger:
         """
         if not runs:
             return 0
-        ordered = sorted(runs, key=lambda run: (run.user_id.int, run.idempotency_key, run.generation))
         async with self._database.transaction() as transaction:
-            return int((await transaction.execute(_ACCEPT, _columns(ordered))).scalar_one())
+            return int((await transaction.execute(_ACCEPT, _columns(runs))).scalar_one())
 
     async def claim(self, lease_seconds: float, held: Collection[UUID], *, expired_count: bool, suspects: bool) -> Claim | None:
         """Take one run: one whose holder went silent, else by priority the newest due run of a user without a running one.
@@ -216,6 +218,7 @@ _ACCEPT = text(f"""
             CAST(:priorities AS smallint[]), CAST(:completed_at AS timestamptz[]), CAST(:events AS text[]),
             CAST(:traceparents AS text[])
         ) AS new (run_id, user_id, idempotency_key, generation, priority, completed_at, event, traceparent)
+        ORDER BY user_id, idempotency_key, generation
         ON CONFLICT DO NOTHING
         RETURNING 1
     )

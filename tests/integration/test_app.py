@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,10 @@ from typing import Any
 import aiohttp
 import psutil
 import pytest
-import structlog
 
 from consumer.app import PARTS, Worker, run_worker, supervise
 from consumer.commands.worker import chosen_parts
 from consumer.errors import CommandError, ConfigurationError
-from consumer.logs import configure_logs
 from consumer.postgres.database import Database
 from consumer.postgres.migrating import upgrade
 from consumer.settings import Settings
@@ -33,16 +30,8 @@ from tests.unit.claude import virtual_time
 NOWHERE = "postgresql://u:s3cr3t@127.0.0.1:1/x"
 
 
-@pytest.fixture(autouse=True)
-def _logs() -> Iterator[None]:
-    """As the command configures them; as it comes, structlog would draw every traceback with its variables."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    configure_logs("INFO", "json")
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
+# As it comes, structlog would draw every traceback with its variables, which takes seconds.
+pytestmark = pytest.mark.usefixtures("logged")
 
 
 def settings_for(**named: Any) -> Settings:
@@ -243,7 +232,7 @@ def test_a_postgresql_that_hangs_makes_the_worker_not_ready_and_does_not_hold_up
             await worker.until_ready()
             await asyncio.to_thread(freeze_all, own_postgres, signal.SIGSTOP)
             try:
-                assert await worker.until_it_says("PostgreSQL at DATABASE_URL") < 4
+                assert await worker.until_it_says("PostgreSQL at DATABASE_URL does not answer") < 4
                 assert (await worker.get("/metrics"))[0] == 200
             finally:
                 await asyncio.to_thread(freeze_all, own_postgres, signal.SIGCONT)
@@ -362,7 +351,7 @@ def test_a_port_that_is_taken_is_told_by_its_variable_and_exits_with_2(tmp_path:
 def test_a_worker_behind_a_transaction_pooler_refuses_to_start(database_url: str) -> None:
     async def main() -> None:
         await migrated(database_url)
-        async with a_pooler(database_url, -1) as url:
+        async with a_pooler(database_url) as url:
             with pytest.raises(ConfigurationError, match="pooler in transaction mode"):
                 await run_worker(settings_for(DATABASE_URL=url), frozenset({"executor"}))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -15,21 +16,33 @@ from consumer.postgres.database import Database, DatabaseUnavailable, check, par
 from sandbox.postgres import PostgresServer
 from sandbox.server import free_port
 
-_READY_FOR_QUERY, _TERMINATE = b"Z", b"X"
+_READY_FOR_QUERY, _TERMINATE, _PARSE, _BIND, _PARSE_COMPLETE = b"Z", b"X", b"P", b"B", b"1"
 _IDLE = b"I"
 SECRET = "s3cr3t-pass"
+
+
+@dataclass
+class _Connection:
+    """One to the server, the statements that it knows, and how many of them no client has asked for yet."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    knows: set[bytes] = field(default_factory=set)
+    unasked: int = 0
 
 
 class Pooler:
     """A pooler in transaction mode: a server connection belongs to a client until its transaction is over.
 
     Each client logs in to a connection of its own, which then joins the pool. `next_free` says which free one is given out:
-    the last that came back (-1, as PgBouncer does) or the one that waits longest (0).
+    the last that came back (-1, as PgBouncer does) or the one that waits longest (0). `prepares`: it makes a client's prepared
+    statements anew wherever they are missing, so that nothing but the session itself gives it away.
     """
 
-    def __init__(self, host: str, port: int, next_free: int) -> None:
-        self._host, self._port, self._next_free = host, port, next_free
-        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    def __init__(self, host: str, port: int, next_free: int, *, prepares: bool) -> None:
+        self._host, self._port, self._next_free, self._prepares = host, port, next_free, prepares
+        self._free: list[_Connection] = []
+        self._statements: dict[bytes, bytes] = {}  # their names are unique among the clients of a process
         self._all: list[asyncio.StreamWriter] = []
         self._returned = asyncio.Condition()
 
@@ -50,17 +63,17 @@ class Pooler:
             writer.close()
 
     async def _log_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server = await asyncio.open_connection(self._host, self._port)
-        self._all.append(server[1])
+        server = _Connection(*await asyncio.open_connection(self._host, self._port))
+        self._all.append(server.writer)
         startup = await _startup(reader)
         if startup[4:8] == (80877103).to_bytes(4, "big"):  # SSLRequest
             writer.write(b"N")
             startup = await _startup(reader)
-        server[1].write(startup)
-        while (answer := await _message(server[0]))[0:1] != _READY_FOR_QUERY:
+        server.writer.write(startup)
+        while (answer := await _message(server.reader))[0:1] != _READY_FOR_QUERY:
             writer.write(answer)
             if answer[0:1] == b"R" and int.from_bytes(answer[5:9], "big") in {10, 11}:  # SASL, to be answered
-                server[1].write(await _message(reader))
+                server.writer.write(await _message(reader))
         writer.write(answer)
         await self._give_back(server)
 
@@ -70,21 +83,35 @@ class Pooler:
             async with self._returned:
                 await self._returned.wait_for(lambda: self._free)
                 server = self._free.pop(self._next_free)
-            server[1].write(message)
-            passing_on = asyncio.ensure_future(self._pass_on(sent, server[1]))
+            self._forward(message, server)
+            passing_on = asyncio.ensure_future(self._pass_on(sent, server))
             try:
-                while (answer := await _message(server[0])) and (answer[0:1] != _READY_FOR_QUERY or answer[-1:] != _IDLE):
-                    writer.write(answer)
+                while (answer := await _message(server.reader)) and (answer[0:1] != _READY_FOR_QUERY or answer[-1:] != _IDLE):
+                    if answer[0:1] == _PARSE_COMPLETE and server.unasked:
+                        server.unasked -= 1
+                    else:
+                        writer.write(answer)
             finally:
                 passing_on.cancel()
             writer.write(answer)
             await self._give_back(server)
 
-    async def _pass_on(self, sent: asyncio.Queue[bytes], server: asyncio.StreamWriter) -> None:
+    async def _pass_on(self, sent: asyncio.Queue[bytes], server: _Connection) -> None:
         while True:
-            server.write(await sent.get())
+            self._forward(await sent.get(), server)
 
-    async def _give_back(self, server: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+    def _forward(self, message: bytes, server: _Connection) -> None:
+        if message[0:1] == _PARSE:
+            name = message[5:].split(b"\0")[0]
+            self._statements[name] = message
+            server.knows.add(name)
+        if message[0:1] == _BIND and self._prepares and (name := message[5:].split(b"\0")[1]) not in server.knows:
+            server.writer.write(self._statements[name])
+            server.knows.add(name)
+            server.unasked += 1
+        server.writer.write(message)
+
+    async def _give_back(self, server: _Connection) -> None:
         async with self._returned:
             self._free.append(server)
             self._returned.notify()
@@ -120,10 +147,10 @@ async def listening(serve: Serve) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def a_pooler(url: str, next_free: int) -> AsyncIterator[str]:
+async def a_pooler(url: str, next_free: int = -1, *, prepares: bool = False) -> AsyncIterator[str]:
     """The URL of a pooler in transaction mode before the database at `url`."""
     parts = urlsplit(url)
-    pooler = Pooler(parts.hostname or "", parts.port or 0, next_free)
+    pooler = Pooler(parts.hostname or "", parts.port or 0, next_free, prepares=prepares)
     async with listening(pooler.serve) as port:
         try:
             yield parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{port}").geturl()
@@ -131,10 +158,13 @@ async def a_pooler(url: str, next_free: int) -> AsyncIterator[str]:
             pooler.close()
 
 
+@pytest.mark.parametrize("prepares", [False, True], ids=["without prepared statements", "with prepared statements"])
 @pytest.mark.parametrize("next_free", [-1, 0], ids=["the last one again", "each in turn"])
-def test_behind_a_transaction_pooler_the_worker_refuses_to_start_and_says_so(database_url: str, next_free: int) -> None:
+def test_behind_a_transaction_pooler_the_worker_refuses_to_start_and_says_so(
+    database_url: str, next_free: int, prepares: bool
+) -> None:
     async def main() -> None:
-        async with a_pooler(database_url, next_free) as url:
+        async with a_pooler(database_url, next_free, prepares=prepares) as url:
             with pytest.raises(
                 ConfigurationError, match=r"DATABASE_URL leads through a pooler in transaction mode.*session mode"
             ):

@@ -612,6 +612,33 @@ def test_a_postgresql_that_is_killed_in_the_middle_of_a_run_costs_no_failure(own
     asyncio.run(main())
 
 
+def test_for_a_lease_after_an_executor_lost_postgresql_it_counts_no_lease_as_expired(database_url: str) -> None:
+    """Whoever was cut off with it is alive, and could renew no more than it could."""
+
+    async def test(work: Work) -> None:
+        clock = asyncio.get_running_loop().time
+        await until(lambda: work.world.value("SELECT now() > pg_postmaster_start_time() + interval '2 s'"))
+        await accepted(work)
+        await until(lambda: bool(work.claims))  # it is connected
+        await work.world.sql(
+            """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+        )
+        await until(lambda: work.sample("part_restarts_total", part="executor") >= 1)
+        lost_at = clock()
+        await work.world.sql(
+            """INSERT INTO full_pass_runs
+                   (run_id, user_id, idempotency_key, status, attempt, lease_until, completed_at, event, traceparent)
+               VALUES (:id, :id, 'silent', 'running', 1, now() - interval '1 hour', now(), '{"storage_path": "a/b"}', '')""",
+            id=uuid4(),
+        )
+        await until(lambda: len(work.claims) == 2)
+        assert work.claims[1].failures == 1
+        assert clock() - lost_at > 1.5
+
+    with_executor(database_url, never_end, test, shutdown_seconds=0.2)
+
+
 @pytest.mark.guarantee("G6")
 def test_a_run_that_was_taken_over_while_postgresql_was_away_does_not_hold_the_executor_up(database_url: str) -> None:
     """It can't be handed back any more; the executor drops it and works on."""

@@ -27,6 +27,7 @@ from sandbox.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[2]
 OWN = {"full_pass_runs", "full_pass_outbox", "full_pass_model_calls", "full_pass_spend", "full_pass_forgotten"}
+SEQUENCES = ("full_pass_generation_seq", "full_pass_outbox_id_seq")
 FOUND = """
     CREATE TABLE user_profiles (user_id uuid PRIMARY KEY, email text NOT NULL, soul_md text);
     CREATE TABLE conversation_chunks (id bigserial PRIMARY KEY, user_id uuid, content text, mine integer DEFAULT 3);
@@ -239,17 +240,32 @@ def test_visitors_of_a_hosted_database_see_none_of_our_tables(place: Place, post
     for visitor in visitors:
         place.sql(f"CREATE ROLE {visitor}")
     try:
-        place.sql("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO anon, authenticated")
+        for things in ("TABLES", "SEQUENCES"):
+            place.sql(f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON {things} TO anon, authenticated")
         upgrade(place.url)
         for table in (*OWN, migrating.VERSION_TABLE):
             assert place.sql(f"SELECT relrowsecurity FROM pg_class WHERE relname = '{table}'") == "t"
             for visitor in visitors:
                 with pytest.raises(SandboxError, match="permission denied"):
                     place.sql(f"SET ROLE {visitor}; SELECT * FROM {table}")
+        for visitor in visitors:
+            for sequence in SEQUENCES:
+                with pytest.raises(SandboxError, match="permission denied"):
+                    place.sql(f"SET ROLE {visitor}; SELECT nextval('{sequence}')")
     finally:
         for visitor in visitors:
             place.sql(f"DROP OWNED BY {visitor}")
             postgres.run_sql(f"DROP ROLE {visitor}")
+
+
+def test_a_role_of_the_database_sees_none_of_our_tables_although_public_is_granted_what_is_new(place: Place, role: str) -> None:
+    for things in ("TABLES", "SEQUENCES"):
+        place.sql(f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON {things} TO PUBLIC")
+    upgrade(place.url)
+    place.sql(f"GRANT USAGE ON SCHEMA public TO {role}")
+    for question in (*(f"SELECT * FROM {table}" for table in OWN), *(f"SELECT nextval('{each}')" for each in SEQUENCES)):
+        with pytest.raises(SandboxError, match="permission denied"):
+            place.sql(f"SET ROLE {role}; {question}")
 
 
 def test_the_alembic_command_goes_both_ways(place: Place) -> None:

@@ -275,3 +275,12 @@ def test_intake_takes_what_publish_sends() -> None:
     run = taken(HandMadeRecord(message.value, list(message.headers)))
     assert (run.run_id, json.loads(run.event)["message_count"]) == (taken(bare()).run_id, 3)
     assert dict(to_completion_message(event, continued_trace()).headers)["ce_id"] == dict(message.headers)["ce_id"]
+
+
+@pytest.mark.parametrize("more", [{}, {"idempotency_key": "k ü", "conversation_count": 3, "message_count": 0}])
+def test_what_is_stored_of_an_event_is_what_the_model_says_of_it(more: dict[str, Any]) -> None:
+    event = QuickPassCompleted(user_id=USER, storage_path='exports/"ü".json', completed_at=COMPLETED_AT, **more)
+    assert event.known_fields() == event.model_dump(mode="json", exclude_none=True)
+    message = to_completion_message(event, continued_trace())
+    run = taken(HandMadeRecord(message.value, list(message.headers)))
+    assert (json.loads(run.event), run.idempotency_key) == (event.known_fields(), event.key())

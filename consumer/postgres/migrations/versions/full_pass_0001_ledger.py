@@ -102,14 +102,13 @@ CREATE TABLE full_pass_forgotten (
 """
 
 # Hosted PostgreSQL puts an HTTP API for the roles anon and authenticated in front of the schema public.
-PROTECT = """
-ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
-REVOKE ALL ON {table} FROM PUBLIC;
+REVOKE = """
 DO $$ DECLARE visitor text; BEGIN
+    REVOKE ALL ON {thing} FROM PUBLIC;
     FOR visitor IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
-        EXECUTE format('REVOKE ALL ON {table} FROM %I', visitor);
+        EXECUTE format('REVOKE ALL ON {thing} FROM %I', visitor);
     END LOOP;
-END $$;
+END $$
 """
 
 
@@ -119,10 +118,10 @@ def upgrade() -> None:
     for statement in filter(None, (part.strip() for part in CREATE.split(";"))):
         op.execute(statement)
     for table in (*OWN_TABLES, "full_pass_alembic_version"):
-        for statement in PROTECT.format(table=table).split(";\n", 2):
-            op.execute(statement.strip().rstrip(";"))
+        op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+        op.execute(REVOKE.format(thing=table))
     for sequence in ("full_pass_generation_seq", "full_pass_outbox_id_seq"):
-        op.execute(f"REVOKE ALL ON SEQUENCE {sequence} FROM PUBLIC")
+        op.execute(REVOKE.format(thing=f"SEQUENCE {sequence}"))
 
 
 def downgrade() -> None:

@@ -1,0 +1,53 @@
+"""`conversation_chunks`, as concurrent readers see it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from consumer.postgres.chunks import PAGE_CHUNKS, Chunk
+from tests.integration.postgres_world import FIRST, World, in_world
+
+
+def chunk(conversation: str, content: str, *, index: int = 0, hours: int = 0, title: str = "title") -> Chunk:
+    return Chunk(conversation, title, content, len(content) // 4, index, 1, 2, True, FIRST + timedelta(hours=hours))
+
+
+def test_chunks_that_are_equal_in_all_that_orders_them_are_all_read(database_url: str) -> None:
+    """Two conversations may have one id, one time and one text, on both sides of the end of a page."""
+
+    async def work(world: World) -> None:
+        claim = await world.started()
+        made = [chunk("same", "text") for _ in range(PAGE_CHUNKS + 3)] + [chunk("same", "text", title="T")] * 3
+        await world.chunks.replace(claim, [made])
+        found = [each async for page in world.chunks.oldest_first(claim) for each in page]
+        assert len(found) == len(made)
+        assert sum(each.title == "T" for each in found) == 3
+
+    in_world(database_url, work)
+
+
+def test_a_reader_sees_the_old_chunks_or_the_new_ones_never_both_and_never_none(database_url: str) -> None:
+    async def work(world: World) -> None:
+        claim = await world.started()
+        await world.chunks.replace(claim, [[chunk("old", str(number)) for number in range(7)]])
+        seen: set[tuple[str, int]] = set()
+        done = asyncio.Event()
+
+        async def read() -> None:
+            question = "SELECT min(conversation_id) || max(conversation_id) AS ids, count(*) AS n FROM conversation_chunks"
+            while not done.is_set():
+                [row] = await world.sql(question)
+                seen.add((row["ids"], row["n"]))
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(2):
+                tasks.create_task(read())
+            for turn in range(20):
+                name, size = ("new", 5) if turn % 2 == 0 else ("old", 7)
+                batches = ([chunk(name, str(number))] for number in range(size))  # a statement each, so that readers get between
+                await world.chunks.replace(claim, batches)
+            done.set()
+        assert seen == {("oldold", 7), ("newnew", 5)}
+
+    in_world(database_url, work)
