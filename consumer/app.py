@@ -91,8 +91,11 @@ async def run_worker(settings: Settings, parts: frozenset[str]) -> None:
         try:
             async with _stopped_by_signals(worker), asyncio.TaskGroup() as tasks:
                 await _run_parts(worker, tasks, {name: make(tasks) for name, make in build.items()})
-        except* ConfigurationError as group:
-            raise _first_of(group) from None
+        except BaseExceptionGroup as group:  # not `except*`, which before Python 3.11.4 wraps what is raised in a group of its own
+            mistakes, _ = group.split(ConfigurationError)
+            if mistakes is None:
+                raise
+            raise _first_of(mistakes) from None
         finally:
             if worker.claude is not None:
                 await worker.claude.close()
