@@ -91,7 +91,7 @@ async def run_worker(settings: Settings, parts: frozenset[str]) -> None:
         try:
             async with _stopped_by_signals(worker), asyncio.TaskGroup() as tasks:
                 await _run_parts(worker, tasks, {name: make(tasks) for name, make in build.items()})
-        except BaseExceptionGroup as group:  # not `except*`, which before Python 3.11.4 wraps what is raised in a group of its own
+        except BaseExceptionGroup as group:  # `except*` wraps what is raised before Python 3.11.4
             mistakes, _ = group.split(ConfigurationError)
             if mistakes is None:
                 raise
