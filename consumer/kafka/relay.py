@@ -112,7 +112,9 @@ class Relay:
             for row in rows:
                 message = to_message(row)
                 topic = self._topics.names.of(row.event_type)
-                sending.append(await producer.send(topic, message.value, message.key, headers=message.headers))
+                sent = await producer.send(topic, message.value, message.key, headers=message.headers)
+            sent.add_done_callback(_looked_at)
+            sending.append(sent)
             metadata = to_metadata(row.event_id for row in rows)
             await producer.send_offsets_to_transaction({self._place: OffsetAndMetadata(0, metadata)}, self._name)
             await asyncio.gather(*sending)  # aiokafka would commit without those that the broker refused
@@ -139,6 +141,12 @@ def _let_go(sending: Sequence[asyncio.Future[Any]]) -> None:
     for future in sending:
         if not future.cancel() and not future.cancelled():
             future.exception()
+
+
+def _looked_at(sent: asyncio.Future[object]) -> None:
+    """A producer that is fenced fails every record it has; the first failure is told, the others need no line of their own."""
+    if not sent.cancelled():
+        sent.exception()
 
 
 def relay_name(settings: Settings) -> str:
