@@ -45,8 +45,10 @@ def _code_but_no_content(_logger: Any, _method: str, event: dict[str, Any]) -> d
     """Turn `exc_info` into types and places.
 
     An exception's own text may quote what it choked on (a driver quotes the row, a parser the document), so only the
-    text of our own errors is kept, which is written to be published.
+    text of our own errors is kept, which is written to be published. asyncio quotes it in its message, from the second line on.
     """
+    if getattr(event.get("_record"), "name", None) == "asyncio":
+        event["event"] = str(event["event"]).partition("\n")[0]
     error = event.pop("exc_info", None)
     if error is True:
         error = sys.exc_info()[1]

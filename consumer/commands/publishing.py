@@ -49,10 +49,14 @@ def to_event(user_id: str, storage_path: str, completed_at: str, idempotency_key
     """
     values = {"user_id": user_id, "storage_path": storage_path, "completed_at": completed_at, "idempotency_key": idempotency_key}
     try:
-        return QuickPassCompleted.model_validate(values)
+        event = QuickPassCompleted.model_validate(values)
+        event.completed_at.astimezone(UTC)
     except ValidationError as error:
         field = str(error.errors(include_input=False)[0]["loc"][0])
         raise ConfigurationError(f"--{field.replace('_', '-')}: expected {_EXPECTED[field]}") from None
+    except OverflowError:
+        raise ConfigurationError("--completed-at: expected a time between the years 1 and 9999 in UTC") from None
+    return event
 
 
 _EXPECTED = {

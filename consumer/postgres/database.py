@@ -63,7 +63,7 @@ async def connect(url: str, server_settings: dict[str, str], command_timeout_sec
     """One asyncpg connection.
 
     Raises:
-        ConfigurationError: for an address that can't be read.
+        ConfigurationError: for an address that can't be read, or asks for what there is not.
         DatabaseUnavailable: when nobody answers there or the server refuses us.
     """
     dsn, timeout = parse_url(url)
@@ -71,8 +71,16 @@ async def connect(url: str, server_settings: dict[str, str], command_timeout_sec
         return await asyncpg.connect(
             dsn, timeout=timeout, command_timeout=command_timeout_seconds, server_settings=server_settings
         )
+    except (asyncpg.UndefinedObjectError, asyncpg.InvalidParameterValueError):
+        raise ConfigurationError(
+            "DATABASE_URL: the server does not know a parameter behind '?' or not its value; PostgreSQL 14 or newer is needed"
+        ) from None
     except (asyncpg.ClientConfigurationError, ValueError, OverflowError) as error:  # the last: a port that there can't be
         raise ConfigurationError(f"DATABASE_URL: {type(error).__name__}; see libpq's connection strings") from None
+    except ConnectionError as error:
+        if "SSL" not in str(error):
+            raise
+        raise DatabaseUnavailable("PostgreSQL at DATABASE_URL does not speak TLS, which its sslmode asks for") from None
 
 
 class Database:
@@ -145,9 +153,9 @@ def sqlstate(error: BaseException) -> str:
     return str(state or "")
 
 
-# SQLSTATEs in which waiting helps: connection, resources, an operator's hand, disk, read-only, locks and deadlocks, and what
-# an operator still has to grant, create or migrate.
-_PASSING = ("08", "53", "57", "58", "25006", "40", "55P03", "25P03", "25P04", "28", "3D000", "42501", "42P01", "42703")
+# SQLSTATEs in which waiting helps: connection, resources, an operator's hand, disk, read-only, locks, deadlocks and maintenance,
+# what an operator still has to grant, create or migrate, a plan from before a migration, and the server's own faults.
+_PASSING = tuple("08 53 57 58 25006 40 55 25P03 25P04 28 3D000 42501 42P01 42703 0A000 XX".split())
 
 
 def is_unavailable(error: BaseException, state: str) -> bool:
@@ -163,46 +171,78 @@ def is_unavailable(error: BaseException, state: str) -> bool:
 
 def _reason(error: BaseException, state: str) -> str:
     kind = type(getattr(error, "orig", None) or error).__name__
-    known = f"SQLSTATE {state}" if state else kind
-    return f"PostgreSQL at DATABASE_URL is not available ({known})"
+    words = next((words for states, words in _WORDS.items() if state.startswith(states)), "is not available")
+    return f"PostgreSQL at DATABASE_URL {words} ({f'SQLSTATE {state}' if state else kind})"
+
+
+_WORDS = {
+    "28": "refuses the user or the password",
+    "3D000": "has no database of that name",
+    "42501": "does not let this role do what is needed",
+    "42P01": "lacks a table: run 'full-pass db upgrade'",
+    "42703": "lacks a column: run 'full-pass db upgrade'",
+    "53300": "has no connection left",
+    "53100": "has no disk space left",
+    "25006": "is read-only",
+}
 
 
 async def refuse_transaction_pooler(url: str) -> None:
     """Make sure that sessions are real: timeouts, LISTEN and the relay's lock are lost behind a transaction pooler.
 
-    A pooler that hands a server connection to whoever has a transaction open gives two of our connections the same
-    one, or one of ours two different ones.
-
     Raises:
         ConfigurationError: behind a transaction pooler.
         DatabaseUnavailable: when nobody answers there.
     """
+    named = {"application_name": "full-pass"}
     with speaking_plainly():
-        await _refuse_transaction_pooler(url)
+        try:
+            async with _session(url, named) as first, _session(url, named) as second, _session(url, session_settings(30)):
+                pooled = await _share_connections(first, second)
+        except (
+            asyncpg.ProtocolViolationError,
+            asyncpg.InvalidSQLStatementNameError,
+            asyncpg.DuplicatePreparedStatementError,
+        ):
+            pooled = True
+    if pooled:
+        raise ConfigurationError(
+            "DATABASE_URL leads through a pooler in transaction mode, where sessions are not kept. "
+            "Use a direct connection, or the pooler's session mode (hosted databases offer another port or host for it)."
+        )
 
 
-async def _refuse_transaction_pooler(url: str) -> None:
-    advice = (
-        "DATABASE_URL leads through a pooler in transaction mode, where sessions are not kept. "
-        "Use a direct connection, or the pooler's session mode (hosted databases offer another port or host for it)."
-    )
+@asynccontextmanager
+async def _session(url: str, settings: dict[str, str]) -> AsyncIterator[asyncpg.Connection]:
+    connection = await connect(url, settings, CONNECT_TIMEOUT_SECONDS)
     try:
-        first = await connect(url, {"application_name": "full-pass"}, CONNECT_TIMEOUT_SECONDS)
-        second = await connect(url, {"application_name": "full-pass"}, CONNECT_TIMEOUT_SECONDS)
-        settled = await connect(url, session_settings(30), CONNECT_TIMEOUT_SECONDS)
-    except asyncpg.ProtocolViolationError:
-        raise ConfigurationError(advice) from None
-    try:
-        before = await first.fetchval("SELECT pg_backend_pid()")
-        async with second.transaction():
-            other = await second.fetchval("SELECT pg_backend_pid()")
-            after = await first.fetchval("SELECT pg_backend_pid()")
-    except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
-        raise ConfigurationError(advice) from None
+        yield connection
     finally:
-        await asyncio.gather(first.close(timeout=5), second.close(timeout=5), settled.close(timeout=5), return_exceptions=True)
-    if other == before or before != after:
-        raise ConfigurationError(advice)
+        await asyncio.gather(connection.close(timeout=5), return_exceptions=True)
+
+
+async def _share_connections(first: asyncpg.Connection, second: asyncpg.Connection) -> bool:
+    """Whether two sessions are given one server connection, or one session different ones, as a transaction pooler does.
+
+    Poolers hand out the connection that came back last, or each in turn, or any: hence the questions before the transaction,
+    and the rounds. A pooler with one connection lets the first session wait for the end of the second's transaction.
+    """
+    for _ in range(_POOLER_ROUNDS):
+        mine = {await first.fetchval(_BACKEND), await first.fetchval(_BACKEND)}
+        async with second.transaction():
+            other = await second.fetchval(_BACKEND)
+            try:
+                mine.add(await first.fetchval(_BACKEND))
+            except TimeoutError:
+                await second.fetchval(_BACKEND)  # the server answers
+                return True
+        if len(mine) > 1 or other in mine:
+            return True
+    return False
+
+
+_BACKEND = "SELECT pg_backend_pid()"
+_POOLER_ROUNDS = 3
 
 
 async def check(database: Database) -> None:

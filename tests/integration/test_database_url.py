@@ -34,13 +34,14 @@ class _Connection:
 class Pooler:
     """A pooler in transaction mode: a server connection belongs to a client until its transaction is over.
 
-    Each client logs in to a connection of its own, which then joins the pool. `next_free` says which free one is given out:
-    the last that came back (-1, as PgBouncer does) or the one that waits longest (0). `prepares`: it makes a client's prepared
-    statements anew wherever they are missing, so that nothing but the session itself gives it away.
+    Each client logs in to a connection of its own, of which the first `size` join the pool. `next_free` says which free one is
+    given out: the last that came back (-1, as PgBouncer does) or the one that waits longest (0). `prepares`: it makes a client's
+    prepared statements anew wherever they are missing, so that nothing but the session itself gives it away.
     """
 
-    def __init__(self, host: str, port: int, next_free: int, *, prepares: bool) -> None:
+    def __init__(self, host: str, port: int, next_free: int, *, prepares: bool, size: int) -> None:
         self._host, self._port, self._next_free, self._prepares = host, port, next_free, prepares
+        self._room = size
         self._free: list[_Connection] = []
         self._statements: dict[bytes, bytes] = {}  # their names are unique among the clients of a process
         self._all: list[asyncio.StreamWriter] = []
@@ -75,7 +76,9 @@ class Pooler:
             if answer[0:1] == b"R" and int.from_bytes(answer[5:9], "big") in {10, 11}:  # SASL, to be answered
                 server.writer.write(await _message(reader))
         writer.write(answer)
-        await self._give_back(server)
+        self._room -= 1
+        if self._room >= 0:
+            await self._give_back(server)
 
     async def _transact(self, sent: asyncio.Queue[bytes], writer: asyncio.StreamWriter) -> None:
         while True:
@@ -147,10 +150,10 @@ async def listening(serve: Serve) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def a_pooler(url: str, next_free: int = -1, *, prepares: bool = False) -> AsyncIterator[str]:
+async def a_pooler(url: str, next_free: int = -1, *, prepares: bool = False, size: int = 9) -> AsyncIterator[str]:
     """The URL of a pooler in transaction mode before the database at `url`."""
     parts = urlsplit(url)
-    pooler = Pooler(parts.hostname or "", parts.port or 0, next_free, prepares=prepares)
+    pooler = Pooler(parts.hostname or "", parts.port or 0, next_free, prepares=prepares, size=size)
     async with listening(pooler.serve) as port:
         try:
             yield parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{port}").geturl()
@@ -160,14 +163,27 @@ async def a_pooler(url: str, next_free: int = -1, *, prepares: bool = False) -> 
 
 @pytest.mark.parametrize("prepares", [False, True], ids=["without prepared statements", "with prepared statements"])
 @pytest.mark.parametrize("next_free", [-1, 0], ids=["the last one again", "each in turn"])
+@pytest.mark.parametrize("size", [2, 3])
 def test_behind_a_transaction_pooler_the_worker_refuses_to_start_and_says_so(
-    database_url: str, next_free: int, prepares: bool
+    database_url: str, next_free: int, prepares: bool, size: int
 ) -> None:
     async def main() -> None:
-        async with a_pooler(database_url, next_free, prepares=prepares) as url:
+        async with a_pooler(database_url, next_free, prepares=prepares, size=size) as url:
             with pytest.raises(
                 ConfigurationError, match=r"DATABASE_URL leads through a pooler in transaction mode.*session mode"
             ):
+                await refuse_transaction_pooler(url)
+
+    asyncio.run(main())
+
+
+def test_a_transaction_pooler_with_one_connection_is_refused_too(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a session waits for the other's transaction, which looks like a server that doesn't answer."""
+    monkeypatch.setattr("consumer.postgres.database.CONNECT_TIMEOUT_SECONDS", 0.5)
+
+    async def main() -> None:
+        async with a_pooler(database_url, prepares=True, size=1) as url:
+            with pytest.raises(ConfigurationError, match="pooler in transaction mode"):
                 await refuse_transaction_pooler(url)
 
     asyncio.run(main())
@@ -246,6 +262,17 @@ def test_a_password_with_characters_of_an_address_in_it_is_taken_as_it_is(postgr
         assert ask(url, "SELECT current_user::text") == "odd"
     finally:
         postgres.run_sql("DROP ROLE odd")
+
+
+@pytest.mark.parametrize("parameters", ["?nonsense=1", "?prepared_statement_cache_size=0", "?lc_messages=nowhere"])
+def test_a_parameter_that_the_server_does_not_know_is_a_mistake_in_the_setting(database_url: str, parameters: str) -> None:
+    with pytest.raises(ConfigurationError, match="DATABASE_URL: the server does not know a parameter"):
+        ask(database_url + parameters)
+
+
+def test_a_server_without_tls_is_told_where_the_address_asks_for_it(database_url: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match="does not speak TLS, which its sslmode asks for"):
+        ask(database_url + "?sslmode=require")
 
 
 @pytest.mark.guarantee("G6")

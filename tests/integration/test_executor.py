@@ -336,18 +336,24 @@ def test_a_run_whose_end_cannot_be_written_takes_no_other_run_with_it(database_u
 
     async def carry(work: Work, claim: Claim) -> None:
         if claim.idempotency_key == "bad":
-            raise FinalError(ErrorCode.EXPORT_UNREADABLE, "\ud800 is no character")
+            raise FinalError(ErrorCode.EXPORT_UNREADABLE, "cut off")
         await pass_well(work, claim)
 
-    async def test(work: Work) -> None:
-        bad = await accepted(work, key="bad")
-        await until(lambda: len(work.claims) >= 2)
-        good = await accepted(work)
-        await wait_for_status(work, good, "completed")
-        await until(lambda: _failures(work, bad, 2))
-        assert [claim.run_id for claim in work.claims].count(bad) == 2
+    async def main() -> None:
+        async with a_world(database_url) as world:
+            bad = (await world.accept(await world.user(), "bad")).run_id
+            await world.sql(
+                """INSERT INTO full_pass_outbox (event_id, event_type, run_id, user_id, data, traceparent, occurred_at)
+                   VALUES (gen_random_uuid(), 'v2-failed', :id, :id, '', '', now())""",
+                id=bad,
+            )
+            async with at_work(world, carry, max_failures=1, retry_backoff_seconds=3000) as work:
+                await until(lambda: _failures(work, bad, 2))
+                await wait_for_status(work, await accepted(work), "completed")
+                run = await world.run(bad)
+                assert (run["status"], run["attempt"], run["failures"]) == ("pending", 2, 2)
 
-    with_executor(database_url, carry, test, max_failures=2, retry_backoff_seconds=0.05)
+    asyncio.run(main())
 
 
 async def _failures(work: Work, run_id: UUID, least: int) -> bool:
@@ -640,31 +646,40 @@ def test_for_a_lease_after_an_executor_lost_postgresql_it_counts_no_lease_as_exp
 
 
 @pytest.mark.guarantee("G6")
-def test_a_run_that_was_taken_over_while_postgresql_was_away_does_not_hold_the_executor_up(database_url: str) -> None:
+def test_a_run_that_was_taken_over_while_postgresql_was_away_does_not_hold_the_executor_up(
+    database_url: str, database: str, postgres: PostgresServer
+) -> None:
     """It can't be handed back any more; the executor drops it and works on."""
+
+    def let_in(whether: bool) -> None:
+        postgres.run_sql(f"ALTER DATABASE {database} ALLOW_CONNECTIONS {whether}")
 
     async def carry(work: Work, claim: Claim) -> None:
         if claim.idempotency_key == "first":
-            await cut_off(work, claim)
+            await until(lambda: "executor" in work.worker.health.reasons())
         await pass_well(work, claim)
-
-    async def cut_off(work: Work, claim: Claim) -> None:
-        """The run hears that PostgreSQL is away, and so does whoever wants to put it back; another worker takes it over."""
-        await work.world.sql(
-            "UPDATE full_pass_runs SET attempt = attempt + 1, lease_until = now() + interval '1 hour' WHERE run_id = :id",
-            id=claim.run_id,
-        )
-        raise DatabaseUnavailable("away")
 
     async def test(work: Work) -> None:
         first = await accepted(work, key="first")
         await until(lambda: bool(work.claims))
+        other_worker = await asyncpg.connect(database_url)
+        try:
+            await asyncio.to_thread(let_in, False)
+            await other_worker.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            await until(lambda: work.sample("part_restarts_total", part="executor") >= 2)
+            await other_worker.execute("UPDATE full_pass_runs SET attempt = 2, lease_until = now() + interval '1 hour'")
+            await asyncio.to_thread(let_in, True)
+        finally:
+            await other_worker.close()
         second = await accepted(work, key="second")
         await wait_for_status(work, second, "completed")
         run = await work.world.run(first)
-        assert (run["status"], run["attempt"]) == ("running", 2)
+        assert (run["status"], run["attempt"], run["failures"]) == ("running", 2, 0)
 
-    with_executor(database_url, carry, test, lease_seconds=600)
+    with_executor(database_url, carry, test)
 
 
 def test_a_commit_whose_answer_was_lost_is_believed(database_url: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import logging
 from collections.abc import Iterator
@@ -98,6 +100,26 @@ def test_a_library_that_quotes_what_it_choked_on_is_heard_from_warnings_up_only(
     logging.getLogger("sqlalchemy.engine").info("INSERT … 'dear diary'")
     logging.getLogger("httpx").debug("dear diary")
     assert lines(capsys) == []
+
+
+@pytest.mark.guarantee("G9")
+def test_what_asyncio_says_of_a_task_that_nobody_asked_names_the_place_and_quotes_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def fail() -> None:
+        choke()
+
+    configure_logs("INFO", "json")
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(fail())
+    loop.run_until_complete(asyncio.wait({task}))
+    del task  # the loop is told of the exception when the task goes
+    loop.close()
+    gc.collect()
+    [line] = lines(capsys)
+    assert line["event"] == "Task exception was never retrieved"
+    assert line["error"] == "builtins.ValueError"
+    assert "diary" not in json.dumps(line)
 
 
 def test_lines_for_a_terminal_are_no_json(capsys: pytest.CaptureFixture[str]) -> None:
