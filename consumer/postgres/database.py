@@ -154,8 +154,9 @@ def sqlstate(error: BaseException) -> str:
 
 
 # SQLSTATEs in which waiting helps: connection, resources, an operator's hand, disk, read-only, locks, deadlocks and maintenance,
-# what an operator still has to grant, create or migrate, a plan from before a migration, and the server's own faults.
-_PASSING = tuple("08 53 57 58 25006 40 55 25P03 25P04 28 3D000 42501 42P01 42703 0A000 XX".split())
+# what an operator still has to grant, create or migrate, a plan from before a migration, the server's own faults, and what a
+# prepared statement meets behind a transaction pooler until `refuse_transaction_pooler` has named it.
+_PASSING = tuple("08 53 57 58 25006 40 55 25P03 25P04 26 28 3D000 42501 42P01 42P05 42703 0A000 XX".split())
 
 
 def is_unavailable(error: BaseException, state: str) -> bool:
