@@ -12,6 +12,9 @@ import os
 import pwd
 import sys
 
+_PR_SET_SECUREBITS = 28
+# Without it access(2), by which PostgreSQL's programs look for each other, leaves capabilities out for everybody but root.
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _PR_SET_KEEPCAPS = 8
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
@@ -24,6 +27,7 @@ def become_nobody() -> None:
     account = pwd.getpwnam("nobody")
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
     if libc is not None:
+        libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
         libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
     os.setgroups([])
     os.setgid(account.pw_gid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 import sandbox
+from sandbox import postgres
 from sandbox.errors import SandboxError
 from sandbox.kafka import KafkaServer
 from sandbox.postgres import PostgresServer
@@ -384,3 +386,16 @@ async def _read_committed(server: KafkaServer, topic: str, count: int) -> list[b
                 batches = await consumer.getmany(timeout_ms=500)
                 values += [record.value for records in batches.values() for record in records]
         return values
+
+
+def test_postgresql_runs_from_a_checkout_that_only_its_owner_may_enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root's own folders are such ones, and root's PostgreSQL is run by nobody."""
+    found = postgres.programs()
+    assert found is not None
+    shutil.copytree(found.parent, tmp_path / "checkout")
+    (tmp_path / "checkout").chmod(0o700)
+    monkeypatch.setattr(postgres, "programs", lambda: tmp_path / "checkout" / found.name)
+    server = PostgresServer(tmp_path / "server")
+    with server:
+        assert server.run_sql("SELECT 1") == "1"
+    server.remove()
