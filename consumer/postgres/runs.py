@@ -301,7 +301,7 @@ _PUT_BACK = text(f"""
 _PUT_BACK_FOR_OUTAGE = text(f"""
     UPDATE full_pass_runs
     SET status = 'pending', lease_until = NULL,
-        held_up_since = CASE WHEN CAST(:give_up AS float8) IS NULL THEN held_up_since
+        held_up_since = CASE WHEN CAST(:give_up AS float8) IS NULL THEN NULL  -- an operator's trouble never counts
                              ELSE coalesce(held_up_since, clock_timestamp()) END,
         due_at = clock_timestamp() + make_interval(secs => (0.75 + random() / 4) * least(CAST(:most AS float8), greatest(
             CAST(:base AS float8), extract(epoch FROM clock_timestamp() - held_up_since)::float8)))

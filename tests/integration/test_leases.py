@@ -272,6 +272,9 @@ def test_the_operators_trouble_does_not_begin_to_count(database_url: str) -> Non
         claim = await world.started()
         assert await world.ledger.put_back_for_outage(claim, 8, 3600, None)
         assert (await world.run(claim.run_id))["held_up_since"] is None
+        await world.sql("UPDATE full_pass_runs SET due_at = clock_timestamp(), held_up_since = clock_timestamp()")
+        assert await world.ledger.put_back_for_outage(await world.claimed(), 8, 3600, None)
+        assert (await world.run(claim.run_id))["held_up_since"] is None  # nor does what an earlier outage began go on
 
     in_world(database_url, work)
 
