@@ -25,6 +25,8 @@ from schemas.events import ErrorCode
 PART = "executor"
 SUSPECT_FAILURES = 2
 BACKOFF_MAX_SECONDS = 3600.0
+# The ledger leaves up to a quarter of each wait to chance.
+LEAST_OF_WAIT = 0.75
 _log = get_log(PART)
 
 
@@ -69,6 +71,7 @@ class Executor:
         self._tasks = tasks
         self._hands = _Hands()
         self._freed = asyncio.Event()
+        self._day_was_spent = True  # or it may have been, before this worker started
         self._away_at = -float("inf")
         self._renewed_at = -float("inf")
 
@@ -121,11 +124,9 @@ class Executor:
     async def _claim_what_fits(self, stopping: asyncio.Event) -> float:
         """Claim runs while there is room, and return the seconds until there may be something to claim."""
         poll_seconds = self._settings.poll_seconds
-        room_in_seconds = await self._day.room_in_seconds()
+        room_in_seconds = await self._look_for_room()
         if room_in_seconds is not None:
-            self._health.unwell("budget", self._day.reason)
             return min(poll_seconds, room_in_seconds)
-        self._health.well("budget")
         while len(self._hands.under_way) < self._settings.run_concurrency and not stopping.is_set():
             may_claim = self._pace.claimable()
             if may_claim == "none":
@@ -143,6 +144,18 @@ class Executor:
                 self._pace.begin_probe(claim.run_id)
             self._start(claim)
         return poll_seconds
+
+    async def _look_for_room(self) -> float | None:
+        """Seconds until the day's budget has room again, which readiness says; None while it has."""
+        room_in_seconds = await self._day.room_in_seconds()
+        if room_in_seconds is not None:
+            self._day_was_spent = True
+            self._health.unwell("budget", self._day.reason)
+        elif self._day_was_spent:
+            await self._day.release()
+            self._day_was_spent = False
+            self._health.well("budget")
+        return room_in_seconds
 
     def _start(self, claim: Claim) -> None:
         task = self._tasks.create_task(self._carry(claim))
@@ -240,6 +253,8 @@ class Executor:
     async def _put_back_for(self, claim: Claim, error: Outage) -> None:
         give_up = None if isinstance(error, OperatorTrouble) else self._settings.give_up_after_seconds
         base = error.retry_after_seconds or self._settings.retry_backoff_seconds
+        if error.code is ErrorCode.BUDGET_EXCEEDED:
+            base /= LEAST_OF_WAIT  # not before there is room
         paced = error.retry_after_seconds is not None or isinstance(error, DatabaseUnavailable)  # back as soon as it is
         if not await self._ledger.put_back_for_outage(claim, base, base if paced else BACKOFF_MAX_SECONDS, give_up):
             return await self._end(claim, error)

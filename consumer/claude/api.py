@@ -18,6 +18,7 @@ import httpx2
 from anthropic import APIConnectionError, APIStatusError, APITimeoutError, AsyncAnthropic, DefaultAioHttpClient
 
 from consumer.claude import trouble
+from consumer.claude.models import model_of, unfit
 from consumer.claude.rate_limits import Allowance, allowance
 from consumer.claude.requests import Request
 from consumer.claude.trouble import Trouble
@@ -61,7 +62,8 @@ class Api:
         """Open no connection yet.
 
         Raises:
-            ConfigurationError: ANTHROPIC_API_KEY is missing or can't be a header's value, or ANTHROPIC_BASE_URL is no address.
+            ConfigurationError: ANTHROPIC_API_KEY is missing or can't be a header's value, ANTHROPIC_BASE_URL is no address, or
+                FULL_PASS_MODEL is known to lack what is needed.
         """
         key = str(required(settings.anthropic_api_key, "ANTHROPIC_API_KEY"))
         if not key.isascii() or not key.isprintable():
@@ -72,6 +74,9 @@ class Api:
         if url is not None and not url.startswith(("http://", "https://")):
             raise ConfigurationError("ANTHROPIC_BASE_URL: expected an address that begins with https:// or http://")
         self.model = settings.model
+        known = model_of(settings.model)
+        if known is not None and (lack := unfit(known)) is not None:
+            raise ConfigurationError(f"FULL_PASS_MODEL: the model {settings.model!r} can't be used: {lack}")
         self._place = "" if url is None else " at ANTHROPIC_BASE_URL"
         self._deadline_seconds = settings.model_timeout_seconds
         # One connection more than calls: the probe must not wait for calls that hang.

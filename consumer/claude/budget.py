@@ -11,10 +11,8 @@ from consumer.errors import FinalError, OperatorTrouble
 from consumer.postgres.spend import DaySpend, Spend
 from schemas.events import ErrorCode
 
-# Another worker's spending is seen this late at most.
+# Before a claim, another worker's spending is seen this late at most; before a call it is looked up.
 _STALE_SECONDS = 1.0
-# Never wait longer than this for a budget: an operator may raise it.
-_LOOK_AGAIN_SECONDS = 300.0
 
 
 class RunBudget:
@@ -71,25 +69,28 @@ class RunBudget:
 
 
 class DayBudget:
-    """The dollars of all workers in 24 hours. Beyond the limit runs wait; it is overspent by what was in flight at most."""
+    """The dollars of all workers in 24 hours. Beyond the limit runs wait; it is overspent by what was in flight at most.
+
+    What this worker was billed for counts from then on, although it is recorded a moment later.
+    """
 
     def __init__(self, spend: Spend, most_usd: Decimal | None) -> None:
         self._spend = spend
         self._most_usd = most_usd
         self._day = DaySpend(Decimal(0), None)
+        self._unrecorded_usd = Decimal(0)
         self._looked_at = -float("inf")
 
-    async def room_in_seconds(self) -> float | None:
-        """Seconds until there is room again, five minutes at most; None while there is."""
+    async def room_in_seconds(self, stale_seconds: float = _STALE_SECONDS) -> float | None:
+        """Seconds until there is room again; None while there is."""
         if self._most_usd is None:
             return None
-        now = asyncio.get_running_loop().time()
-        if now - self._looked_at >= _STALE_SECONDS:
-            self._looked_at = now
+        if _now() - self._looked_at >= stale_seconds:
             self._day = await self._spend.last_day(self._most_usd)
-        if self._day.spent_usd < self._most_usd:
+            self._looked_at = _now()
+        if self._spent_usd < self._most_usd:
             return None
-        return min(self._day.room_in_seconds or _STALE_SECONDS, _LOOK_AGAIN_SECONDS)
+        return self._day.room_in_seconds or _STALE_SECONDS
 
     async def require_room(self) -> None:
         """Let a call go ahead only while there is room.
@@ -97,18 +98,34 @@ class DayBudget:
         Raises:
             OperatorTrouble: `budget_exceeded`; the run waits in the ledger and is never given up for it.
         """
-        seconds = await self.room_in_seconds()
+        seconds = await self.room_in_seconds(stale_seconds=0)
         if seconds is not None:
             raise OperatorTrouble(ErrorCode.BUDGET_EXCEEDED, self.reason, seconds)
 
+    async def release(self) -> None:
+        """There is room again, perhaps earlier than expected: what waits for it may be claimed."""
+        await self._spend.release()
+
     def spent(self, cost_usd: Decimal) -> None:
         """This worker was billed."""
-        self._day = DaySpend(self._day.spent_usd + cost_usd, self._day.room_in_seconds)
+        self._unrecorded_usd += cost_usd
+
+    def recorded(self, cost_usd: Decimal) -> None:
+        """What it was billed is in the hour's spend now."""
+        self._unrecorded_usd -= cost_usd
 
     @property
     def reason(self) -> str:
         """What readiness and the run's log line say."""
         return (
-            f"${self._day.spent_usd:.2f} were spent in the last 24 hours, FULL_PASS_MAX_COST_USD_PER_DAY allows "
+            f"${self._spent_usd:.2f} were spent in the last 24 hours, FULL_PASS_MAX_COST_USD_PER_DAY allows "
             f"${self._most_usd}: runs wait until there is room"
         )
+
+    @property
+    def _spent_usd(self) -> Decimal:
+        return self._day.spent_usd + self._unrecorded_usd
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -100,7 +100,7 @@ class RunClaude:
 
     def expected_cost_usd(self, request: Request) -> Decimal:
         """What the request would cost if it were bought; a model without a known price counts as the dearest."""
-        return expected_cost_usd(self.model, *request.expected_tokens())
+        return expected_cost_usd(self.model, *request.expected_tokens(self.model))
 
     def require_budget(self, expected_usd: Decimal) -> None:
         """Make sure that the rest of the run, expected to cost so much, is allowed.
@@ -165,7 +165,10 @@ class RunClaude:
             cost_usd=cost,
             spend_usd=spend_usd,
         )
-        await self._claude.answers.record(self._run_id, self._user_id, billed)
+        try:
+            await self._claude.answers.record(self._run_id, self._user_id, billed)
+        finally:
+            self._claude.day.recorded(spend_usd)
 
     def _count(self, request: Request, outcome: str | None) -> None:
         self._claude.metrics.model_calls.labels(request.kind, outcome).inc()

@@ -12,7 +12,12 @@ from datetime import date
 from decimal import Decimal
 from typing import Literal
 
-Thinking = Literal["on request", "unless told not to", "always"]
+Thinking = Literal["on request", "disabled", "between_tools", "always"]
+
+# What the longest answer of a run may need: the five sections.
+LEAST_OUTPUT_TOKENS = 8_192
+# Claude 4.7 and later count about 30 % more tokens for the same text; so, surely, will a model that is not known yet.
+NEWER_TOKENIZER = Decimal("1.3")
 
 _PER_TOKEN = Decimal(1) / 1_000_000
 _COST_PLACES = Decimal("0.00000001")
@@ -35,7 +40,9 @@ class Price:
 class Model:
     """A known model. Above `long_input_tokens` of input, the whole request costs `long_price`.
 
-    `thinking` says when it thinks before it answers, which takes from `max_tokens`; this service never asks for it.
+    Thinking before the answer takes from `max_tokens`, and this service never asks for it. `thinking` says how to do without:
+    nothing has to be said ("on request"), this `thinking.type` has to be, or it can't be switched off ("always").
+    `tokens_of_text` is how many tokens it counts for what four bytes of text are taken for.
     """
 
     name: str
@@ -43,6 +50,7 @@ class Model:
     max_output_tokens: int
     price: Price
     thinking: Thinking
+    tokens_of_text: Decimal = NEWER_TOKENIZER
     structured_output: bool = True
     not_retired_before: date | None = None
     retires_on: date | None = None
@@ -56,37 +64,51 @@ class Model:
         return self.price
 
 
+def unfit(model: Model) -> str | None:
+    """What the model lacks for this service, or None."""
+    if model.max_output_tokens < LEAST_OUTPUT_TOKENS:
+        return f"it answers with {model.max_output_tokens} tokens at most, and {LEAST_OUTPUT_TOKENS} are needed"
+    return None if model.structured_output else "it has no structured output"
+
+
 def _usd(input_usd: str, output_usd: str) -> Price:
     return Price(Decimal(input_usd), Decimal(output_usd))
 
 
 _MILLION = 1_000_000
+_ONE = Decimal(1)
 _KNOWN = (
     Model("claude-fable-5-2", _MILLION, 128_000, _usd("8", "40"), "always"),
+    Model("claude-mythos-5-2", _MILLION, 128_000, _usd("8", "40"), "always"),
     Model("claude-fable-5-1", _MILLION, 128_000, _usd("10", "50"), "always", not_retired_before=date(2027, 9, 1)),
     Model("claude-fable-5", _MILLION, 128_000, _usd("10", "50"), "always", not_retired_before=date(2027, 6, 9)),
+    Model("claude-mythos-5-1", _MILLION, 128_000, _usd("10", "50"), "always"),
     Model("claude-mythos-5", _MILLION, 128_000, _usd("10", "50"), "always"),
     Model("claude-opus-5-5", _MILLION, 128_000, _usd("4", "20"), "always"),
-    Model("claude-opus-5", _MILLION, 128_000, _usd("5", "25"), "unless told not to", not_retired_before=date(2027, 7, 24)),
+    Model("claude-opus-5", _MILLION, 128_000, _usd("5", "25"), "disabled", not_retired_before=date(2027, 7, 24)),
     Model("claude-opus-4-8", _MILLION, 128_000, _usd("5", "25"), "on request", not_retired_before=date(2027, 5, 28)),
     Model("claude-opus-4-7", _MILLION, 128_000, _usd("5", "25"), "on request", not_retired_before=date(2027, 4, 16)),
-    Model("claude-opus-4-6", _MILLION, 128_000, _usd("5", "25"), "on request", not_retired_before=date(2027, 2, 5)),
-    Model("claude-opus-4-5-20251101", 200_000, 64_000, _usd("5", "25"), "on request", not_retired_before=date(2026, 11, 24)),
-    Model("claude-sonnet-5-5", _MILLION, 128_000, _usd("2", "10"), "unless told not to"),
-    Model("claude-sonnet-5", _MILLION, 128_000, _usd("2", "10"), "unless told not to", not_retired_before=date(2027, 6, 30)),
-    Model("claude-sonnet-4-6", _MILLION, 64_000, _usd("3", "15"), "on request", not_retired_before=date(2027, 2, 17)),
-    Model("claude-sonnet-4-5-20250929", 200_000, 64_000, _usd("3", "15"), "on request", retires_on=date(2026, 11, 30)),
+    Model("claude-opus-4-6", _MILLION, 128_000, _usd("5", "25"), "on request", _ONE, not_retired_before=date(2027, 2, 5)),
+    Model(
+        "claude-opus-4-5-20251101", 200_000, 64_000, _usd("5", "25"), "on request", _ONE, not_retired_before=date(2026, 11, 24)
+    ),
+    Model("claude-sonnet-5-5", _MILLION, 128_000, _usd("2", "10"), "between_tools"),
+    Model("claude-sonnet-5", _MILLION, 128_000, _usd("2", "10"), "disabled", not_retired_before=date(2027, 6, 30)),
+    Model("claude-sonnet-4-6", _MILLION, 64_000, _usd("3", "15"), "on request", _ONE, not_retired_before=date(2027, 2, 17)),
+    Model("claude-sonnet-4-5-20250929", 200_000, 64_000, _usd("3", "15"), "on request", _ONE, retires_on=date(2026, 11, 30)),
     Model(
         "claude-haiku-5-5",
         _MILLION,
         128_000,
         _usd("0.10", "0.50"),
-        "unless told not to",
+        "disabled",
         not_retired_before=date(2027, 10, 7),
         long_input_tokens=100_000,
         long_price=_usd("0.50", "2.50"),
     ),
-    Model("claude-haiku-4-5-20251001", 200_000, 64_000, _usd("1", "5"), "on request", not_retired_before=date(2026, 10, 15)),
+    Model(
+        "claude-haiku-4-5-20251001", 200_000, 64_000, _usd("1", "5"), "on request", _ONE, not_retired_before=date(2026, 10, 15)
+    ),
 )
 _ALIASES = {
     "claude-opus-4-5": "claude-opus-4-5-20251101",
@@ -104,6 +126,12 @@ def known_models() -> tuple[Model, ...]:
 def model_of(name: str) -> Model | None:
     """What is known of a model, by its name or its alias."""
     return _BY_NAME.get(_ALIASES.get(name, name))
+
+
+def tokens_of_text(name: str, text_bytes: int) -> int:
+    """The tokens that the model is expected to count for so many bytes of UTF-8."""
+    model = model_of(name)
+    return int((NEWER_TOKENIZER if model is None else model.tokens_of_text) * text_bytes / 4)
 
 
 def price_of(name: str, input_tokens: int = 0) -> Price | None:

@@ -21,7 +21,8 @@ class Allowance:
 def allowance(headers: Mapping[str, str], input_tokens: int, output_tokens: int) -> Allowance | None:
     """The tightest of the limits, measured in calls of this size; None where the headers name none."""
     found = []
-    for name, size in (("requests", 1), ("input-tokens", input_tokens), ("output-tokens", output_tokens)):
+    both = input_tokens + output_tokens
+    for name, size in (("requests", 1), ("input-tokens", input_tokens), ("output-tokens", output_tokens), ("tokens", both)):
         remaining = _count(headers.get(f"anthropic-ratelimit-{name}-remaining"))
         if remaining is not None:
             reset_seconds = _seconds_until(headers.get(f"anthropic-ratelimit-{name}-reset"))

@@ -8,7 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from consumer.claude.models import model_of, tokens_of_text
+
 Kind = Literal["facts", "reduction", "memory", "sections"]
+
+# A model that thinks whatever it is told, or of which nothing is known, gets this much more room, and is expected to use a part.
+THINKING_MAX_TOKENS = 8_192
+_THINKING_TOKENS = 1_000
 
 # What an answer is expected to hold, as a share of the request's data. Documents come close to their limit.
 _OUTPUT_SHARES: Mapping[Kind, float] = {"facts": 0.25, "reduction": 0.5}
@@ -28,25 +34,37 @@ class Request:
     schema: Mapping[str, Any] | None = None
 
     def body(self, model: str) -> dict[str, Any]:
-        """The request exactly as it goes over the wire, without sampling parameters."""
+        """The request exactly as it goes over the wire, without sampling parameters.
+
+        A model that thinks before it answers is told not to, or to think little: `max_tokens` is for the answer.
+        """
+        known = model_of(model)
+        room = THINKING_MAX_TOKENS if _may_think(model) else 0
         body: dict[str, Any] = {
             "model": model,
-            "max_tokens": self.max_tokens,
+            "max_tokens": self.max_tokens + room,
             "system": self.system,
             "messages": [{"role": "user", "content": self.user}],
         }
+        output: dict[str, Any] = {}
+        if known is not None and known.thinking == "always":
+            output["effort"] = "low"
+        elif known is not None and known.thinking != "on request":
+            body["thinking"] = {"type": known.thinking}
         if self.schema is not None:
-            body["output_config"] = {"format": {"type": "json_schema", "schema": dict(self.schema)}}
-        return body
+            output["format"] = {"type": "json_schema", "schema": dict(self.schema)}
+        return {**body, "output_config": output} if output else body
 
-    def expected_tokens(self) -> tuple[int, int]:
-        """Input and output tokens that the request is expected to cost; four bytes of UTF-8 are one."""
+    def expected_tokens(self, model: str | None = None) -> tuple[int, int]:
+        """Input and output tokens that the request is expected to cost; four bytes of UTF-8 are one, or as the model counts."""
         schema = json.dumps(dict(self.schema)) if self.schema else ""
-        data = len(self.user.encode()) // 4
+        data = _tokens(model, self.user)
         output = self.max_tokens
         if self.kind in _OUTPUT_SHARES:
             output = min(output, int(data * _OUTPUT_SHARES[self.kind]) + 1)
-        return data + len(self.system.encode()) // 4 + len(schema) // 4, output
+        if model is not None and _may_think(model):
+            output += _THINKING_TOKENS
+        return data + _tokens(model, self.system) + _tokens(model, schema), output
 
     def sha256(self, model: str) -> str:
         """The key under which the answer is recorded: SHA-256, in hex, of the whole body as canonical JSON."""
@@ -67,3 +85,13 @@ class Answer:
     input_tokens: int
     output_tokens: int
     recorded: bool
+
+
+def _may_think(model: str) -> bool:
+    known = model_of(model)
+    return known is None or known.thinking == "always"
+
+
+def _tokens(model: str | None, text: str) -> int:
+    size = len(text.encode("utf-8", "surrogatepass"))
+    return size // 4 if model is None else tokens_of_text(model, size)

@@ -17,6 +17,8 @@ from typing import get_args
 from anthropic import APIStatusError
 from anthropic.types.shared import ErrorType
 
+from consumer.claude.models import LEAST_OUTPUT_TOKENS
+from consumer.claude.rate_limits import allowance
 from consumer.errors import FinalError, Outage
 from consumer.errors import OperatorTrouble as OperatorTroubleError
 from schemas.events import ErrorCode
@@ -39,6 +41,9 @@ _ACCOUNT_CODES = frozenset(
 )
 # An account that can't pay is reported as a plain invalid_request_error, told from others by its text alone.
 _ACCOUNT_WORDS = ("credit balance", "specified api usage limits")
+# These parts of a request are the same in every one, so a complaint about them is the model's. A complaint about this request's
+# own begins with `messages` or `prompt`.
+_UNFIT = re.compile(r"[\"'`]?(max_tokens|output_config|output_format|thinking|model)\b")
 _KINDS = frozenset({*get_args(ErrorType), "request_too_large"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
@@ -77,10 +82,13 @@ def of_status(error: APIStatusError, model: str) -> Trouble:
         return Trouble(f"{needed} ({told})", f"status_{status}", operator=True)
     if 400 <= status < 500 and status not in _PASSING:
         raise FinalError(ErrorCode.MODEL_REJECTED, f"the model API rejected the request: {told}") from None
+    wait_seconds = retry_after_seconds(error.response.headers)
+    if wait_seconds is None and status == 429:
+        wait_seconds = _reset_seconds(error.response.headers)
     return Trouble(
         f"the model API answered with {told}",
         f"status_{status}",
-        retry_after_seconds(error.response.headers),
+        wait_seconds,
         crowded=status in _CROWDED,
     )
 
@@ -92,9 +100,16 @@ def _operators_part(error: APIStatusError, model: str) -> str | None:
         return _ACCOUNT
     if error.status_code in {400, 403, 429} and any(known in words for known in _ACCOUNT_WORDS):
         return _ACCOUNT
+    if error.status_code == 400 and (part := _UNFIT.match(words)) is not None:
+        return (
+            f"the model {model!r} does not take what every request asks for ({part[1]}; {LEAST_OUTPUT_TOKENS} tokens of output "
+            "and structured output are needed): check FULL_PASS_MODEL"
+        )
     match error.status_code:
-        case 401 | 403:
+        case 401:
             return "the model API refuses the key: check ANTHROPIC_API_KEY"
+        case 403:
+            return f"the model API refuses the key, or the model {model!r} to it: check ANTHROPIC_API_KEY and FULL_PASS_MODEL"
         case 404:
             return f"the model API does not know the model {model!r}: check FULL_PASS_MODEL (and ANTHROPIC_BASE_URL)"
         case _:
@@ -122,6 +137,12 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
         if seconds is not None:
             return min(max(seconds, 0.0), RETRY_AFTER_MAX_SECONDS)
     return None
+
+
+def _reset_seconds(headers: Mapping[str, str]) -> float | None:
+    """When the limit that is used up is whole again, for an answer that says no more than that."""
+    left = allowance(headers, 0, 0)
+    return left.reset_seconds if left is not None and left.calls == 0 and left.reset_seconds > 0 else None
 
 
 def _seconds(value: str | None, unit: float) -> float | None:

@@ -27,6 +27,8 @@ from schemas.events import StoragePath
 # What a model of Haiku's class takes for a facts request, and for the two documents one after the other.
 _FACTS_SECONDS = 5.0
 _DOCUMENTS_SECONDS = 60.0
+# As many as memory may hold at once.
+_SORTED_CHUNKS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ async def estimate_export(settings: Settings, storage_path: str) -> ExportEstima
         CommandError: when the export can't be read, with the code that its run would end with.
     """
     from consumer.full_pass.estimate import estimate
+    from consumer.full_pass.in_flight import IN_FLIGHT
     from consumer.full_pass.run import limits_of
 
     try:
@@ -86,7 +89,7 @@ async def estimate_export(settings: Settings, storage_path: str) -> ExportEstima
         except RunError as error:
             raise CommandError(str(error)) from None
         found = await estimate(_pages(spool), now, export, settings.model, settings.facts_tokens_per_call)
-    waves = -(-found.calls // settings.model_concurrency)
+    waves = -(-found.calls // min(settings.model_concurrency, IN_FLIGHT))
     return ExportEstimate(
         conversations=export.conversations,
         messages=export.messages,
@@ -103,7 +106,7 @@ async def estimate_export(settings: Settings, storage_path: str) -> ExportEstima
 
 
 async def _pages(spool: Spool) -> AsyncIterator[Sequence[Chunk]]:
-    """The chunks in the order of the export; a run reads them by time, which changes the packs little and their sum less."""
-    for batch in spool.batches():
-        yield batch
+    """The chunks oldest first, as a run reads them and makes its packs; of more than 5,000, so many at a time."""
+    for batch in spool.batches(_SORTED_CHUNKS):
+        yield sorted(batch, key=lambda chunk: (chunk.created_at, chunk.conversation_id, chunk.chunk_index, chunk.content))
         await asyncio.sleep(0)

@@ -29,5 +29,5 @@ def surely_fits(request: Request, room: int) -> bool:
 
 async def fits(request: Request, claude: RunClaude) -> bool:
     """Whether the request fits, by the API's own count where its size leaves a doubt."""
-    room = room_tokens(claude.model, request.max_tokens)
+    room = room_tokens(claude.model, request.body(claude.model)["max_tokens"])
     return surely_fits(request, room) or await claude.count_tokens(request) <= room

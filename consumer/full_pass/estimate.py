@@ -44,9 +44,14 @@ class Estimate:
 
 
 async def estimate_rest(
-    pages: Pages | None, undated_at: datetime, export: ReadExport, claude: RunClaude, tokens_per_call: int
+    pages: Pages | None,
+    undated_at: datetime,
+    export: ReadExport,
+    claude: RunClaude,
+    tokens_per_call: int,
+    memory: str | None = None,
 ) -> Estimate:
-    """What a run of this export still has to buy, less what is recorded; `pages` are None once its MEMORY is saved.
+    """What a run of this export still has to buy, less what is recorded; `pages` are None once its `memory` is saved.
 
     Raises:
         DatabaseUnavailable: when the records can't be looked at.
@@ -56,7 +61,7 @@ async def estimate_rest(
     def is_recorded(request: Request) -> bool:
         return bytes.fromhex(request.sha256(claude.model)) in recorded
 
-    return await estimate(pages, undated_at, export, claude.model, tokens_per_call, is_recorded)
+    return await estimate(pages, undated_at, export, claude.model, tokens_per_call, is_recorded, memory)
 
 
 async def estimate(
@@ -66,6 +71,7 @@ async def estimate(
     model: str,
     tokens_per_call: int,
     is_recorded: Callable[[Request], bool] = lambda _request: False,
+    memory: str | None = None,
 ) -> Estimate:
     """What facts, MEMORY and sections of the export cost. The facts requests are the very ones that will be made."""
     found = Estimate()
@@ -73,12 +79,15 @@ async def estimate(
         facts_tokens = 0
         async for pack in packs_of(pages, tokens_per_call, undated_at):
             request = facts_request(pack)
-            input_tokens, output_tokens = request.expected_tokens()
+            input_tokens, output_tokens = request.expected_tokens(model)
             facts_tokens += output_tokens
             if not is_recorded(request):
                 found = found.with_call(model, input_tokens, output_tokens)
         found = _with_memory(found, facts_tokens, model)
-    return found.with_call(model, *sections_request(export.block(), _LONGEST_MEMORY).expected_tokens())
+    sections = sections_request(export.block(), _LONGEST_MEMORY if memory is None else memory)
+    if memory is not None and is_recorded(sections):
+        return found
+    return found.with_call(model, *sections.expected_tokens(model))
 
 
 def _with_memory(found: Estimate, facts_tokens: int, model: str) -> Estimate:
@@ -88,5 +97,5 @@ def _with_memory(found: Estimate, facts_tokens: int, model: str) -> Estimate:
             size = min(BATCH_TOKENS, facts_tokens - first)
             found = found.with_call(model, size, size // 2)
         facts_tokens = FACTS_TOKENS_MAX
-    input_tokens, output_tokens = memory_request(facts_of({})).expected_tokens()
+    input_tokens, output_tokens = memory_request(facts_of({})).expected_tokens(model)
     return found.with_call(model, input_tokens + facts_tokens, output_tokens)

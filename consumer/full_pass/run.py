@@ -86,7 +86,7 @@ async def full_pass(run: Claim, parts: Parts) -> None:
             if memory is None:
                 await parts.chunks.replace(run, spool.batches())
             pages = parts.chunks.oldest_first(run) if memory is None else None
-            rest = await estimate_rest(pages, run.completed_at, export, claude, parts.facts_tokens_per_call)
+            rest = await estimate_rest(pages, run.completed_at, export, claude, parts.facts_tokens_per_call, memory=memory)
             claude.require_budget(rest.cost_usd)  # nothing is bought by a run that can't be paid for
 
     if memory is None:

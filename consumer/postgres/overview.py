@@ -127,13 +127,14 @@ _BACKLOG = text("""
 
 _COUNTS = text("SELECT status, error_code, count(*) AS runs FROM full_pass_runs GROUP BY status, error_code")
 
+# The spend is counted as the day's limit counts it: by whole hours that reach into the last 24.
 _SUMMARY = text("""
     SELECT (SELECT count(*) FROM full_pass_runs WHERE status = 'pending' AND due_at <= statement_timestamp()) AS due,
            (SELECT min(due_at) FROM full_pass_runs WHERE status = 'pending' AND due_at <= statement_timestamp()) AS oldest_due_at,
            (SELECT avg(coverage) FROM full_pass_runs
             WHERE finished_at > statement_timestamp() - interval '24 hours') AS coverage_last_24_hours,
            (SELECT coalesce(sum(cost_usd), 0) FROM full_pass_spend
-            WHERE hour > statement_timestamp() - interval '24 hours') AS spend_last_24_hours_usd,
+            WHERE hour > statement_timestamp() - interval '25 hours') AS spend_last_24_hours_usd,
            (SELECT count(*) FROM full_pass_outbox WHERE published_at IS NULL) AS outbox_unpublished,
            (SELECT min(occurred_at) FROM full_pass_outbox WHERE published_at IS NULL) AS outbox_oldest_at
 """)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from decimal import Decimal
 from uuid import uuid4
 
 from consumer.claude.trouble import Trouble
 from consumer.postgres.runs import Claim
-from tests.integration.executor_work import Work, accepted, all_completed, at_work, pass_well, until, wait_for_status
+from tests.integration.executor_work import (
+    Work,
+    accepted,
+    all_completed,
+    at_work,
+    handed_back,
+    pass_well,
+    until,
+    wait_for_status,
+)
 from tests.integration.postgres_world import a_world
 
 
@@ -52,5 +62,35 @@ def test_while_the_day_is_spent_nothing_is_claimed_and_the_worker_says_why(datab
                 await world.sql("UPDATE full_pass_spend SET cost_usd = 1")
                 await wait_for_status(work, run_id, "completed")
                 assert work.worker.health.ready
+
+    asyncio.run(main())
+
+
+def test_a_run_that_meets_the_days_limit_is_due_when_there_is_room_and_goes_on_earlier_if_there_is_room_earlier(
+    database_url: str,
+) -> None:
+    """It costs no failure and is never given up, and after a limit was raised nobody has to touch the runs."""
+
+    async def carry(work: Work, claim: Claim) -> None:
+        if claim.attempt == 1:  # another worker spends what was left
+            await work.world.sql(
+                """INSERT INTO full_pass_spend VALUES (date_trunc('hour', now(), 'UTC') - interval '20 hours', 3)
+                   ON CONFLICT DO NOTHING"""
+            )
+        await work.claude.day.require_room()
+        await pass_well(work, claim)
+
+    async def main() -> None:
+        impatient = {"give_up_after_seconds": 0.001, "max_failures": 1}
+        async with a_world(database_url) as world, at_work(world, carry, max_cost_usd_per_day=Decimal(2), **impatient) as work:
+            run = await handed_back(work, await accepted(work))
+            room_at = await world.value("SELECT hour + interval '25 hours' FROM full_pass_spend")
+            assert room_at <= run["due_at"] < room_at + timedelta(hours=2)
+            assert (run["failures"], run["held_up_since"], run["error_code"]) == (0, None, None)
+            await until(lambda: "FULL_PASS_MAX_COST_USD_PER_DAY" in work.worker.health.reasons().get("budget", ""))
+            await world.sql("UPDATE full_pass_spend SET hour = hour - interval '5 hours'")
+            await wait_for_status(work, run["run_id"], "completed")
+            assert (await world.run(run["run_id"]))["failures"] == 0
+            assert work.worker.health.ready
 
     asyncio.run(main())

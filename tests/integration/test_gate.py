@@ -7,6 +7,8 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 from uuid import UUID
 
@@ -175,6 +177,19 @@ OPERATORS = {
         status(400, None, message="You have reached your specified API usage limits. You will regain access on …"),
         "account",
     ),
+    "a model that the key may not use": (status(403, None), "FULL_PASS_MODEL"),
+    "a model with shorter answers": (
+        status(400, None, message="max_tokens: 8192 > 4096, which is the maximum allowed number of output tokens for …"),
+        "FULL_PASS_MODEL",
+    ),
+    "a model without structured output": (
+        status(400, None, message="output_config.format: structured outputs are not supported by this model"),
+        "FULL_PASS_MODEL",
+    ),
+    "a model that thinks otherwise": (
+        status(400, None, message='"thinking.type.disabled" is not supported for this model.'),
+        "FULL_PASS_MODEL",
+    ),
     "an unknown model": (status(404, None, message="model: claude-haiku-4-5-20251001"), "FULL_PASS_MODEL"),
 }
 
@@ -202,6 +217,53 @@ def test_the_probe_opens_pace_again_once_the_operator_has_acted() -> None:
             buyer.pace.begin_probe(RUN)
             assert await buyer.buy()
             assert buyer.pace.is_open
+
+    asyncio.run(main())
+
+
+def test_a_429_that_names_only_when_its_limit_is_whole_again_holds_every_call_back_until_then() -> None:
+    async def main() -> None:
+        at = (datetime.now(UTC) + timedelta(seconds=30)).isoformat()
+        headers = {"anthropic-ratelimit-requests-remaining": "0", "anthropic-ratelimit-requests-reset": at}
+        async with a_buyer([status(429, headers=headers)]) as (buyer, _):
+            outcome = await buyer.api.create(REQUEST)
+            assert isinstance(outcome, Trouble)
+            assert outcome.crowded
+            assert outcome.retry_after_seconds == pytest.approx(30, abs=3)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["seconds", "date"])
+def test_a_retry_after_of_a_429_holds_every_call_back_and_narrows(name: str) -> None:
+    async def main() -> None:
+        moment = datetime.now(UTC) + timedelta(seconds=30)
+        value = "30" if name == "seconds" else format_datetime(moment, usegmt=True)
+        async with a_buyer([status(429, headers={"retry-after": value})]) as (buyer, stand_in):
+            buying = [asyncio.ensure_future(buyer.buy(Request("memory", "Write.", f"{n}", 9))) for n in range(6)]
+            async with asyncio.timeout(10):
+                while buyer.pace.width != 2:
+                    await asyncio.sleep(0.01)
+                while len(stand_in.requests()) != 4:
+                    await asyncio.sleep(0.01)
+            await asyncio.wait(buying, timeout=0.2)
+            assert len(stand_in.requests()) == 4  # what was in flight; not one more
+            for task in buying:
+                task.cancel()
+            await asyncio.wait(buying)
+
+    asyncio.run(main())
+
+
+def test_rate_limit_headers_of_an_answer_narrow_what_follows_before_there_is_a_429() -> None:
+    async def main() -> None:
+        headers = {"anthropic-ratelimit-requests-remaining": "2"}
+        async with StandIn() as stand_in, an_api(stand_in.url) as api:
+            await stand_in.script([rule("latency", headers=headers)])
+            outcome = await api.create(REQUEST)
+            assert isinstance(outcome, Message)
+            assert outcome.allowance is not None
+            assert outcome.allowance.calls == 2
 
     asyncio.run(main())
 

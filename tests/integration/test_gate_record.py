@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from sqlalchemy import text
 
 from consumer.claude.gate import Claude, RunClaude
 from consumer.claude.requests import Request
-from consumer.errors import Outage
+from consumer.errors import FinalError, OperatorTrouble, Outage
 from consumer.metrics import Metrics
 from consumer.postgres.answers import Answers
 from consumer.postgres.database import Database
@@ -82,6 +83,22 @@ async def a_world(database_url: str, **changes: Any) -> AsyncIterator[World]:
         finally:
             await claude.close()
             await database.close()
+
+
+@asynccontextmanager
+async def another_worker(world: World, **changes: Any) -> AsyncIterator[World]:
+    """A second worker's gate to the same stand-in and database."""
+    named: dict[str, Any] = {"ANTHROPIC_API_KEY": "sk-ant-test", "ANTHROPIC_BASE_URL": world.stand_in.url}
+    claude = Claude(Settings(**{**named, **changes}), Answers(world.database), Spend(world.database), Metrics())
+    try:
+        yield World(claude, world.stand_in, world.database)
+    finally:
+        await claude.close()
+
+
+def question(number: int) -> Request:
+    """One of many different requests."""
+    return Request("memory", "Write it down.", f"I like tea number {number} and I moved to Porto in May.", 200)
 
 
 def test_an_answer_is_bought_once_and_found_again_by_a_later_run_of_the_user(database_url: str) -> None:
@@ -172,6 +189,60 @@ def test_a_run_that_has_lost_its_lease_still_records_what_it_was_billed_for(data
             await world.sql("UPDATE full_pass_runs SET status = 'failed', attempt = 9, finished_at = now()")
             await run.ask(REQUEST)
             assert (await world.bought(run_id))[0] == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.guarantee("G10")
+def test_many_calls_at_once_never_cost_a_run_more_than_it_may(database_url: str) -> None:
+    """Each reserves its estimate before it is made: without that all of them would find room in the same moment."""
+
+    async def main() -> None:
+        async with a_world(database_url, max_run_cost_usd=0.003) as world:
+            await world.stand_in.script([{"times": None, "fault": {"kind": "latency", "seconds": 0.05}}])
+            run_id, run = await world.run()
+            results = await asyncio.gather(*(run.ask(question(number)) for number in range(40)), return_exceptions=True)
+            refused = [result for result in results if isinstance(result, FinalError)]
+            assert {error.code for error in refused} == {"budget_exceeded"}
+            calls, _, _, cost = await world.bought(run_id)
+            assert 2 <= calls == len(results) - len(refused) == len(world.stand_in.requests())
+            assert Decimal("0.001") < cost <= Decimal("0.003")
+
+    asyncio.run(main())
+
+
+@pytest.mark.guarantee("G10")
+def test_two_workers_overspend_the_day_by_what_was_in_flight_at_most(database_url: str) -> None:
+    """Six calls at once, and on a busy machine as many whose answers have come and are being recorded."""
+
+    async def main() -> None:
+        limits = {"max_cost_usd_per_day": 0.005, "model_concurrency": 3}
+        async with a_world(database_url, **limits) as one, another_worker(one, **limits) as two:
+            await one.stand_in.script([{"times": None, "fault": {"kind": "latency", "seconds": 0.02}}])
+            (_, first), (_, second) = await one.run(), await two.run(UUID(int=8))
+            asking = [run.ask(question(number)) for number in range(40) for run in (first, second)]
+            results = await asyncio.gather(*asking, return_exceptions=True)
+            held_back = [result for result in results if isinstance(result, OperatorTrouble)]
+            assert {error.code for error in held_back} == {"budget_exceeded"}
+            assert len(held_back) + len(one.stand_in.requests()) == len(results)
+            [(dearest,)] = await one.sql("SELECT max(cost_usd) FROM full_pass_model_calls")
+            [(spent,)] = await one.sql("SELECT sum(cost_usd) FROM full_pass_spend")
+            assert Decimal("0.005") <= spent <= Decimal("0.005") + 2 * 6 * dearest
+
+    asyncio.run(main())
+
+
+def test_tokens_of_a_prompt_cache_are_counted_and_paid_for(database_url: str) -> None:
+    """This service never asks for a cache; an address in between may."""
+
+    async def main() -> None:
+        usage = {"input_tokens": 90, "cache_creation_input_tokens": 7, "cache_read_input_tokens": 3, "output_tokens": 2}
+        body = json.dumps({"type": "message", "content": [], "stop_reason": "end_turn", "usage": usage}).encode()
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+        async with raw_server(head + body) as url, a_world(database_url, ANTHROPIC_BASE_URL=url) as world:
+            run_id, run = await world.run()
+            await run.ask(REQUEST)
+            assert await world.bought(run_id) == (1, 100, 2, Decimal("0.00011"))
 
     asyncio.run(main())
 

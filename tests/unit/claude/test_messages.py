@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumer.claude.api import Message, NotAMessage, to_message, to_text
@@ -81,6 +81,7 @@ _json = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault of the code's
 @given(st.dictionaries(st.sampled_from([*MESSAGE]), _json))
 def test_any_json_is_a_message_or_is_told_apart(changes: dict[str, Any]) -> None:
     try:

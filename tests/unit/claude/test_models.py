@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from typing import get_args
 
 import pytest
+from anthropic.resources.messages import DEPRECATED_MODELS
+from anthropic.types.model import Model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.claude.models import dearest, known_models, model_of, price_of
+from consumer.claude.models import dearest, known_models, model_of, price_of, tokens_of_text, unfit
 from consumer.settings import Settings
 
 tokens = st.integers(0, 2_000_000)
@@ -66,3 +70,25 @@ def test_the_default_model_is_known_and_takes_what_the_stages_ask_for() -> None:
 def test_names_and_aliases_stand_in_the_table_once() -> None:
     names = [model.name for model in known_models()]
     assert len(names) == len(set(names))
+
+
+def test_every_model_of_the_table_takes_what_is_asked_of_it() -> None:
+    assert [model.name for model in known_models() if unfit(model)] == []
+
+
+def test_a_model_that_answers_too_briefly_or_without_structure_is_unfit_and_it_is_said_why() -> None:
+    fit = known_models()[0]
+    assert "4096" in str(unfit(replace(fit, max_output_tokens=4_096)))
+    assert "structured output" in str(unfit(replace(fit, structured_output=False)))
+
+
+def test_every_model_that_the_sdk_names_and_that_can_be_called_is_known() -> None:
+    """A known price is a price in `v2-completed`. A new SDK that names a new model makes this fail: look its price up."""
+    named = {name for name in get_args(get_args(Model)[0]) if name not in DEPRECATED_MODELS}
+    assert {name for name in named if model_of(name) is None} == set()
+
+
+def test_newer_models_and_unknown_ones_count_more_tokens_for_the_same_text() -> None:
+    """Measured in the tokens of the default model, their estimates would be too low by a quarter."""
+    counts = [tokens_of_text(name, 4_000) for name in ("claude-haiku-4-5", "claude-haiku-5-5", "claude-haiku-9")]
+    assert counts == [1_000, 1_300, 1_300]

@@ -25,6 +25,12 @@ def test_the_tightest_limit_counts_in_calls_of_the_size_of_the_last_one() -> Non
     assert found.reset_seconds == pytest.approx(30, abs=2)
 
 
+def test_a_limit_on_both_kinds_of_tokens_together_counts_too() -> None:
+    found = allowance(limits(requests="50", tokens="9000"), input_tokens=3000, output_tokens=1500)
+    assert found is not None
+    assert found.calls == 2
+
+
 def test_without_headers_nothing_is_known() -> None:
     assert allowance({}, 10, 10) is None
 

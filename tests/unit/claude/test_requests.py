@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.claude.requests import Request
+from consumer.claude.models import known_models
+from consumer.claude.requests import THINKING_MAX_TOKENS, Request
 
 MODEL = "claude-haiku-4-5-20251001"
 FACTS = Request("facts", "Extract facts.", "I moved to Porto.", 2_000, {"type": "object", "properties": {"preferences": {}}})
@@ -36,7 +38,7 @@ def test_every_part_of_the_request_and_the_model_change_the_key() -> None:
         replace(FACTS, schema=None),
         replace(FACTS, schema={"type": "object"}),
     ]
-    keys = {request.sha256(MODEL) for request in [FACTS, *others]} | {FACTS.sha256("claude-opus-5-5")}
+    keys = {request.sha256(MODEL) for request in [FACTS, *others]} | {FACTS.sha256("claude-opus-4-8")}
     assert len(keys) == 7
 
 
@@ -48,3 +50,36 @@ def test_the_key_is_the_same_in_every_release() -> None:
 @given(st.text(), st.text())
 def test_any_text_has_a_key(system: str, user: str) -> None:
     assert len(Request("facts", system, user + "\ud800", 1).sha256(MODEL)) == 64
+
+
+@pytest.mark.parametrize(
+    ("model", "thinking", "effort", "max_tokens"),
+    [
+        ("claude-haiku-4-5", None, None, 2_000),
+        ("claude-opus-4-8", None, None, 2_000),
+        ("claude-haiku-5-5", {"type": "disabled"}, None, 2_000),
+        ("claude-sonnet-5", {"type": "disabled"}, None, 2_000),
+        ("claude-sonnet-5-5", {"type": "between_tools"}, None, 2_000),
+        ("claude-opus-5-5", None, "low", 2_000 + THINKING_MAX_TOKENS),
+        ("claude-mythos-5-1", None, "low", 2_000 + THINKING_MAX_TOKENS),
+        ("claude-haiku-9", None, None, 2_000 + THINKING_MAX_TOKENS),
+    ],
+)
+def test_a_model_that_thinks_by_itself_is_kept_from_it_or_gets_room_for_it(
+    model: str, thinking: dict[str, str] | None, effort: str | None, max_tokens: int
+) -> None:
+    """Thinking takes from `max_tokens`: answers of the usual size would be cut off. Each model refuses what another wants."""
+    for request in (FACTS, replace(FACTS, kind="memory", schema=None)):
+        body = request.body(model)
+        assert (body.get("thinking"), body.get("output_config", {}).get("effort")) == (thinking, effort)
+        assert body["max_tokens"] == max_tokens
+        assert ("format" in body.get("output_config", {})) == (request.schema is not None)
+
+
+def test_every_known_model_gets_room_for_the_longest_answer() -> None:
+    for model in known_models():
+        assert replace(FACTS, max_tokens=32_000).body(model.name)["max_tokens"] <= model.max_output_tokens
+
+
+def test_what_cannot_be_kept_from_thinking_is_expected_to_use_more() -> None:
+    assert FACTS.expected_tokens("claude-opus-5-5")[1] > FACTS.expected_tokens("claude-opus-4-8")[1] + 500
