@@ -36,14 +36,16 @@ _log = get_log("full_pass")
 
 
 class Outcome(StrEnum):
-    """What became of a chunk. The later one stands for a chunk whose pieces ended differently."""
+    """What became of a chunk. The later one stands for a chunk whose pieces ended differently.
+
+    There is none for a call that the API did not answer: that stops the run (`Outage`), and the chunk has no outcome yet.
+    """
 
     NO_FACTS = "no_facts"
     FACTS = "facts"
     INVALID = "invalid"
     REFUSED = "refused"
     TRUNCATED = "truncated"
-    FAILED = "failed"
 
 
 ANSWERED = frozenset({Outcome.FACTS, Outcome.NO_FACTS})
@@ -159,8 +161,11 @@ async def packs_of(
 
 
 def packer_of(tokens_per_call: int) -> Packer[Piece]:
-    """Packs chunks for one request each; a cut follows from the chunks' own text."""
-    return Packer(min(tokens_per_call, TOKENS_PER_CALL_MAX), _tokens, lambda piece: piece.content)
+    """Packs chunks for one request each; a cut follows from the chunks' own text and date.
+
+    The date tells apart what is said in the same words every day: equal items could not be cut by what stands in them.
+    """
+    return Packer(min(tokens_per_call, TOKENS_PER_CALL_MAX), _tokens, lambda piece: f"{piece.date}\n{piece.content}")
 
 
 def _tokens(piece: Piece) -> int:
@@ -191,10 +196,7 @@ async def read_pack(pack: Pack, claude: RunClaude) -> Reading:
 
 
 async def _ask(pack: Pack, claude: RunClaude) -> Reading:
-    try:
-        answer = await claude.ask(facts_request(pack))
-    except PassingFailure:
-        return Reading((), (Outcome.FAILED,) * len(pack))
+    answer = await claude.ask(facts_request(pack))
     outcome, facts = judge_facts(answer)
     if facts is None:
         await claude.judge(answer, outcome)

@@ -14,6 +14,7 @@ from consumer.full_pass.categories import Facts, storable
 from consumer.full_pass.context import fits
 from consumer.full_pass.memory_prompt import HEADINGS, MEMORY_SYSTEM, NO_DATA
 from consumer.full_pass.reduction import cut_to, fenced_facts
+from consumer.full_pass.sections_prompt import ERRORS_HEADING, MEMORY_HEADING
 from consumer.full_pass.verdicts import Verdict, verdict_of_stop
 from consumer.logs import get_log
 from schemas.events import ErrorCode
@@ -24,6 +25,10 @@ LINES_MIN = 3
 
 _HEADING = re.compile(r" {0,3}#{1,6}(\s|$)")
 _MARKUP = " \t-*+_>`.:"
+# A code fence belongs to the chat, not to the document.
+_CODE_FENCE = re.compile(r"^(?P<ticks>`{3,}|~{3,})\w*[ \t]*\n(?P<inside>.*\n)(?P=ticks)[ \t]*$", re.DOTALL | re.MULTILINE)
+# What the sections' request says in its own name, MEMORY must not seem to say.
+_LINES_OF_OURS = frozenset({MEMORY_HEADING, ERRORS_HEADING})
 _CUT_TO = 0.75
 _log = get_log("full_pass")
 
@@ -51,7 +56,7 @@ async def write_memory(facts: Facts, claude: RunClaude) -> str:
         answer = await claude.ask(memory_request(facts, defects))
         defect = defect_of(answer, len(facts))
         if defect is None:
-            return storable(answer.text)
+            return to_memory(answer.text)
         await claude.judge(answer, defect.verdict)
         defects.append(defect)
         _log.warning("memory_unusable", attempt=len(defects), verdict=defect.verdict)
@@ -86,14 +91,27 @@ def defect_of(answer: Answer, fact_count: int) -> Defect | None:
         case Verdict.INVALID:
             return Defect(Verdict.INVALID, "did not come to its end")
     told = []
-    missing = missing_headings(answer.text)
+    memory = to_memory(answer.text)
+    missing = missing_headings(memory)
     if missing:
         told.append(f"lacks {', '.join(repr(heading) for heading in missing)}")
     expected = min(LINES_MIN, fact_count)
-    lines = len(lines_of_substance(answer.text))
+    lines = len(lines_of_substance(memory))
     if lines < expected:
         told.append(f"has {lines} lines of facts where at least {expected} were expected")
     return Defect(Verdict.INVALID, " and ".join(told)) if told else None
+
+
+def to_memory(text: str) -> str:
+    """The document of an answer, as it is saved: without a code fence around it, and without lines that only requests have.
+
+    Everything else stays as the model wrote it. Headings in another order, or one that is there twice, mislead nobody; a MEMORY
+    that can be used is worth more to the user than none.
+    """
+    fence = _CODE_FENCE.search(text)
+    inside = text if fence is None or missing_headings(fence["inside"]) else fence["inside"]
+    lines = inside.split("\n")
+    return storable("\n".join(line for line in lines if line.strip() not in _LINES_OF_OURS))
 
 
 def missing_headings(text: str) -> list[str]:
@@ -103,8 +121,13 @@ def missing_headings(text: str) -> list[str]:
 
 
 def lines_of_substance(text: str) -> list[str]:
-    """The lines that say something: not blank, no heading, not `No data yet.` in whatever markup, no bare punctuation."""
-    return [line for line in text.splitlines() if _says_something(line)]
+    """The lines that say something: not blank, no heading, not `No data yet.` in whatever markup, no bare punctuation.
+
+    What stands above the first of the five headings is no fact, but an apology or an announcement.
+    """
+    lines = text.splitlines()
+    first = next((number for number, line in enumerate(lines) if line.rstrip() in HEADINGS), len(lines))
+    return [line for line in lines[first:] if _says_something(line)]
 
 
 def _says_something(line: str) -> bool:

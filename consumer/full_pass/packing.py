@@ -3,11 +3,13 @@
 Recorded answers are found by the whole request, so a re-import of a grown export is cheap only if its packs are cut in the
 same places. A place is therefore chosen by what stands around it, as content-defined chunking does: an item begins a pack
 if its hash is the lowest within a reach on both sides. Whatever is added, grown or removed can move cuts only within
-that reach, where there is one at most, so it changes its own pack and at most the pack before and the one after. A large item
-shares with nobody: it is cut off on both sides. Within reach of such a cut, and of the first and the last item, no other is made.
+that reach, where there is one at most, so it changes its own pack and at most the pack before and the one after: three new packs.
+A large item shares with nobody: it is cut off on both sides. Within reach of such a cut, and of the first and the last item, no
+other is made.
 
 The reach is 0.4 of the wanted size, which makes packs of 0.8 on average. In about 0.3 % of cases no item within
 twice the wanted size is the lowest; there the pack is cut all the same (guarantee G10), and the next cut is in its place again.
+A change beside such a pack can make more than three new ones: 1 or 2 in 100 random changes did, and none made more than six.
 """
 
 from __future__ import annotations

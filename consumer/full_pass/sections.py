@@ -11,7 +11,7 @@ from consumer.errors import FinalError
 from consumer.full_pass.context import fits
 from consumer.full_pass.richest import Block, Formatted
 from consumer.full_pass.sections_answer import SectionValues, parse_sections, sections_schema
-from consumer.full_pass.sections_prompt import MEMORY_HEADING, SECTIONS_SYSTEM
+from consumer.full_pass.sections_prompt import ERRORS_HEADING, MEMORY_HEADING, SECTIONS_SYSTEM
 from consumer.full_pass.verdicts import Verdict, verdict_of_stop
 from consumer.logs import get_log
 from schemas.events import ErrorCode
@@ -55,7 +55,7 @@ def sections_request(block: Block, memory: str, errors: Sequence[str] = ()) -> R
     """The request for all five sections, with what was wrong with the previous answer if there was one."""
     user = f"{block.text}\n\n{MEMORY_HEADING}\n{memory}"
     if errors:
-        user += "\n\n## What was wrong with your previous answer\n" + "\n".join(f"- {error}" for error in errors)
+        user += f"\n\n{ERRORS_HEADING}\n" + "\n".join(f"- {error}" for error in errors)
     return Request("sections", SECTIONS_SYSTEM, user, SECTIONS_MAX_TOKENS, sections_schema())
 
 

@@ -6,6 +6,8 @@ model, and it may end in an error's detail.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,7 +21,10 @@ from consumer.full_pass.soulprint import NOT_ENOUGH_DATA
 SectionValues = Mapping[str, Mapping[str, str | list[str]]]
 
 ARCHETYPE_WORDS = (2, 4)
-_FORBIDDEN = frozenset(name.casefold() for name in FORBIDDEN_NAMES)
+# Thai, Lao, Burmese, Khmer, Japanese, Chinese: written without spaces between words.
+_WITHOUT_SPACES = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 
 
 def sections_schema() -> dict[str, Any]:
@@ -54,10 +59,10 @@ def _in_order(answer: dict[str, Any]) -> SectionValues:
 
 
 def _storable(value: str | list[str]) -> str | list[str]:
-    """A text of white space alone is an empty one, which `soulprint_text` shows as not enough data."""
-    if isinstance(value, str) and not value.strip():
-        return ""
-    return storable(value) if isinstance(value, str) else [storable(item) for item in value]
+    """A text of white space alone is empty, which `soulprint_text` shows as not enough data; there an item has one line."""
+    if isinstance(value, str):
+        return storable(value) if value.strip() else ""
+    return [" ".join(storable(item).splitlines()) for item in value]
 
 
 def validation_errors(answer: Mapping[str, Any]) -> Iterator[str]:
@@ -109,18 +114,23 @@ def _wrong_list(field: Field, value: Any) -> str | None:
 
 
 def _wrong_name(value: str) -> str | None:
-    name = value.strip().casefold()
-    if not name or name == NOT_ENOUGH_DATA:
+    name = _letters(value)
+    if not value.strip() or name == _letters(NOT_ENOUGH_DATA):
         return "expected a creative name, which needs no evidence"
-    if name in _FORBIDDEN:
+    if name in map(_letters, FORBIDDEN_NAMES):
         return f"expected a creative name, none of {', '.join(FORBIDDEN_NAMES)}"
     return None
+
+
+def _letters(name: str) -> str:
+    """What a reader takes the name for: `A.I.`, `**Bot**` and `Ｂｏｔ` are the plain ones, too."""
+    return "".join(char for char in unicodedata.normalize("NFKC", name).casefold() if char.isalnum())
 
 
 def _wrong_archetype(value: str) -> str | None:
     """Words are counted where a script has spaces between them."""
     fewest, most = ARCHETYPE_WORDS
     words = len(value.split())
-    if not value.isascii() and words == 1:
+    if words == 1 and _WITHOUT_SPACES.search(value):
         return None
     return None if fewest <= words <= most else f"has {words} words, expected {fewest} to {most}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from consumer.full_pass.schema import SECTIONS, Field
 
 MEMORY_HEADING = "## MEMORY (verified facts about this user)"
+ERRORS_HEADING = "## What was wrong with your previous answer"
 FORBIDDEN_NAMES = ("Assistant", "Helper", "AI", "Bot", "Buddy")
 
 _TASK = """\

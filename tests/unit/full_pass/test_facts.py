@@ -204,6 +204,16 @@ def extraction(**outcomes: int) -> Extraction:
     return Extraction(facts_of({}), {Outcome(name): count for name, count in outcomes.items()})
 
 
+def test_what_is_said_in_the_same_words_every_day_is_packed_the_same_way_again_too() -> None:
+    """Thousands of equal greetings have no lowest hash among them: cut by size alone, one more would shift them all."""
+    days = [f"{2020 + number // 360}-{number % 360 // 30 + 1:02}-{number % 30 + 1:02}" for number in range(1_500)]
+    pieces = [piece("# Tea\n\nUser: good morning\nAssistant: Good morning! How can I help?", date=day) for day in days]
+    before = set(packer_of(2_000).pack(pieces))
+    for at in (0, 40, 700, 1_499):
+        after = set(packer_of(2_000).pack([*pieces[:at], piece("User: hello", date=days[at]), *pieces[at:]]))
+        assert len(after - before) <= 3
+
+
 def test_coverage_is_answered_chunks_by_chunks() -> None:
     made = extraction(facts=5, no_facts=4, truncated=1)
     assert (made.chunks, made.answered, made.coverage) == (10, 9, 0.9)
@@ -219,7 +229,7 @@ def test_too_little_coverage_is_final_where_all_that_is_missing_was_refused_or_i
     assert "FULL_PASS_COVERAGE_FLOOR" in caught.value.detail
 
 
-@pytest.mark.parametrize("missing", [{"truncated": 2}, {"failed": 1, "refused": 1}])
+@pytest.mark.parametrize("missing", [{"truncated": 2}, {"truncated": 1, "refused": 1}])
 def test_too_little_coverage_for_another_reason_is_tried_again(missing: dict[str, int]) -> None:
     with pytest.raises(PassingFailure) as caught:
         extraction(facts=8, **missing).require_coverage(0.9)
@@ -231,4 +241,4 @@ def test_an_export_without_chunks_is_covered() -> None:
 
 
 def test_only_facts_and_no_facts_count_as_answered() -> None:
-    assert set(Outcome) - ANSWERED == {Outcome.INVALID, Outcome.REFUSED, Outcome.TRUNCATED, Outcome.FAILED}
+    assert set(Outcome) - ANSWERED == {Outcome.INVALID, Outcome.REFUSED, Outcome.TRUNCATED}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from consumer.full_pass.packing import Packer
 
 SIZE = 2_000
+SEED = 20261124
 exactly = settings(deadline=None, derandomize=True, database=None, max_examples=100)
 
 
@@ -73,17 +74,46 @@ def test_an_added_conversation_changes_its_own_packs_and_at_most_the_two_beside_
 
 
 @exactly
-@given(seed=st.integers(0, 10**6), at=st.integers(0, 149), weight=st.integers(10, 799))
-def test_one_small_item_added_makes_at_most_three_new_packs(seed: int, at: int, weight: int) -> None:
-    before = things_of(seed, 150)
+@given(
+    seed=st.integers(0, 10**6),
+    largest=st.sampled_from([150, 600, 1_500]),
+    at=st.integers(0, 99),
+    change=st.sampled_from(["added", "grown", "shrunk", "removed"]),
+    weight=st.integers(1, 3_000),
+)
+def test_one_conversation_added_grown_shrunk_or_removed_makes_at_most_three_new_packs(
+    seed: int, largest: int, at: int, change: str, weight: int
+) -> None:
+    """Its own, the one before and the one after, however large it is or was. This is what a re-import costs."""
+    before = things_of(seed, 100, largest)
+    instead = {
+        "added": [Thing("new", weight), before[at]],
+        "grown": [Thing("grown", before[at].weight + weight)],
+        "shrunk": [Thing("shrunk", 1 + weight % before[at].weight)],
+        "removed": [],
+    }[change]
     packs_before = packed(before)
-    packs_after = packed([*before[:at], Thing(f"new-{seed}", weight), *before[at:]])
+    packs_after = packed([*before[:at], *instead, *before[at + 1 :]])
     assume(not any(_was_cut_by_force(pack) for pack in packs_before + packs_after))
     assert len(set(packs_after) - set(packs_before)) <= 3
 
 
+def test_few_changes_beside_packs_that_are_cut_by_force_make_more_than_three_new_ones_and_none_more_than_six() -> None:
+    """One or two in a hundred: it is what a re-import may cost beyond the rule."""
+    print(f"seed {SEED}")  # noqa: T201  a failure can be repeated with it
+    chance = random.Random(SEED)
+    new_packs = []
+    for seed in range(500):
+        before = things_of(seed, 100, chance.choice([150, 600, 1_500]))
+        at = chance.randrange(100)
+        after = [*before[:at], Thing("grown", before[at].weight + chance.randint(1, 1_500)), *before[at + 1 :]]
+        new_packs.append(len(set(packed(after)) - set(packed(before))))
+    assert max(new_packs) <= 6
+    assert sum(number > 3 for number in new_packs) <= 15
+
+
 def _was_cut_by_force(pack: tuple[Thing, ...]) -> bool:
-    """The next item (600 at most, or a new one of less than the reach) would have gone over twice the size."""
+    """The next item (a large one is cut off anyway) would have gone over twice the size."""
     return len(pack) > 1 and sum(thing.weight for thing in pack) > 2 * SIZE - 800
 
 

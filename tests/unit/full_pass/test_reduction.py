@@ -34,6 +34,12 @@ def test_a_reduction_takes_the_place_of_its_batch() -> None:
     assert reduced == Batch("preferences", ("Likes ten teas.",))
 
 
+def test_a_reduction_to_more_than_half_is_better_than_none() -> None:
+    """Half is what is asked for. What is still too much is reduced again, or cut."""
+    kept = list(BATCH.facts[:8])
+    assert judge_reduction(answer({"preferences": kept}), BATCH) == (None, Batch("preferences", tuple(kept)))
+
+
 @pytest.mark.parametrize(
     ("given", "verdict"),
     [
@@ -42,6 +48,8 @@ def test_a_reduction_takes_the_place_of_its_batch() -> None:
         (answer({}), Verdict.INVALID),
         (answer({"beliefs": ["in the wrong list"]}), Verdict.INVALID),
         (answer({"preferences": list(BATCH.facts)}), Verdict.INVALID),
+        (answer({"preferences": [*BATCH.facts, "Is musical."]}), Verdict.INVALID),
+        (answer({"preferences": ["x" * 1_000]}), Verdict.INVALID),
         (Answer("0" * 64, "not JSON", "end_turn", 1, 1, recorded=False), Verdict.INVALID),
     ],
 )

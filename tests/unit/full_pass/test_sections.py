@@ -99,7 +99,13 @@ def test_a_good_answer_comes_back_in_the_order_of_the_schema() -> None:
         ),
         (with_value("identity", "archetype", "Sage"), "identity.archetype: has 1 words, expected 2 to 4"),
         (with_value("identity", "archetype", "a b c d e"), "identity.archetype: has 5 words, expected 2 to 4"),
+        (with_value("identity", "archetype", ""), "identity.archetype: has 0 words, expected 2 to 4"),
+        (with_value("identity", "archetype", "Bâtisseur"), "identity.archetype: has 1 words, expected 2 to 4"),
         (with_value("identity", "ai_name", ""), "identity.ai_name: expected a creative name, which needs no evidence"),
+        (
+            with_value("identity", "ai_name", "Not enough data."),
+            "identity.ai_name: expected a creative name, which needs no evidence",
+        ),
     ],
 )
 def test_each_rule_that_is_broken_is_told_by_field(text: str, error: str) -> None:
@@ -108,13 +114,15 @@ def test_each_rule_that_is_broken_is_told_by_field(text: str, error: str) -> Non
     assert sections == {}
 
 
-@pytest.mark.parametrize("name", ["Assistant", "HELPER", "ai", " Bot ", "buddy"])
-def test_the_forbidden_names_are_refused_in_any_case(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["Assistant", "HELPER", "ai", " Bot ", "buddy", "Bot.", "“Helper”", "**Buddy**", "A.I.", "ＡＩ", "AI 🤖"]
+)
+def test_the_forbidden_names_are_refused_in_any_case_and_any_dress(name: str) -> None:
     _, errors = parse_sections(with_value("identity", "ai_name", name))
     assert errors == ["identity.ai_name: expected a creative name, none of Assistant, Helper, AI, Bot, Buddy"]
 
 
-@pytest.mark.parametrize("name", ["Aida", "Botanica", "Buddy Holly", "アイ"])
+@pytest.mark.parametrize("name", ["Aida", "Botanica", "Buddy Holly", "アイ", "AI 9000", "🦉"])
 def test_names_that_only_contain_a_forbidden_one_are_good(name: str) -> None:
     assert parse_sections(with_value("identity", "ai_name", name))[1] == []
 
@@ -126,8 +134,23 @@ def test_missing_evidence_is_an_empty_list_or_not_enough_data() -> None:
                 assert parse_sections(with_value(section, field.name, [] if field.is_list else "not enough data"))[1] == []
 
 
-def test_an_archetype_in_a_script_without_spaces_is_not_counted_in_words() -> None:
-    assert parse_sections(with_value("identity", "archetype", "静かな案内人"))[1] == []
+@pytest.mark.parametrize("number", [3, 7])
+def test_lists_of_three_and_of_seven_are_good(number: int) -> None:
+    for section, name in (("soul", "personality_traits"), ("agents", "behavioral_rules")):
+        assert parse_sections(with_value(section, name, ["x"] * number))[1] == []
+
+
+@pytest.mark.parametrize("archetype", ["Quiet guide", "Keeper of the tides", "静かな案内人", "ผู้นำทาง"])
+def test_archetypes_of_two_to_four_words_are_good(archetype: str) -> None:
+    assert parse_sections(with_value("identity", "archetype", archetype))[1] == []
+
+
+def test_an_item_of_a_list_is_one_line() -> None:
+    """In `soulprint_text` each item is a line, and a second line of it would be no item."""
+    assert parse_sections(with_value("agents", "do_not", ["shout\nor whisper", "b\n"]))[0]["agents"]["do_not"] == [
+        "shout or whisper",
+        "b",
+    ]
 
 
 def test_values_that_postgresql_does_not_take_are_made_storable_and_blank_ones_empty() -> None:
@@ -146,6 +169,13 @@ def test_an_answer_that_did_not_come_to_its_end_is_unusable(stop_reason: str, ve
     found, sections, errors = judge_sections(answer(json.dumps(GOOD), stop_reason))
     assert (found, sections) == (verdict, {})
     assert errors
+
+
+def test_no_more_errors_are_told_than_the_room_for_them_holds() -> None:
+    """They are added to a request that may fill the context to its last thousand tokens."""
+    _, _, errors = judge_sections(answer(json.dumps({section: {} for section in SECTIONS})))
+    assert errors[0] == "soul.communication_style: is missing"
+    assert len(errors) == 20
 
 
 def test_errors_never_quote_the_answer() -> None:
