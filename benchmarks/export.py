@@ -51,10 +51,58 @@ def write_export(path: Path, megabytes: int) -> None:
         file.write("[")
         number = 0
         while file.tell() < megabytes * _MEGABYTE:
-            element = {**draw.choice(elements), "id": f"conversation-{number}"}
+            element = as_exported({**draw.choice(elements), "id": f"conversation-{number}"})
             file.write(("," if number else "") + json.dumps(element))
             number += 1
         file.write("]")
+
+
+def as_exported(conversation: dict[str, Any]) -> dict[str, Any]:
+    """The conversation with all the fields that ChatGPT writes today, most of which nobody asks for."""
+    nodes = {key: _with_every_field(key, node) for key, node in conversation.get("mapping", {}).items()}
+    return {**conversation, "mapping": nodes, **_OF_A_CONVERSATION} if nodes else conversation
+
+
+def _with_every_field(key: str, node: dict[str, Any]) -> dict[str, Any]:
+    message = node.get("message")
+    if not message:
+        return node
+    author = {"name": None, "metadata": {}, **message["author"]}
+    return {
+        **node,
+        "message": {"id": key, **_OF_A_MESSAGE, **message, "author": author, "metadata": {**_METADATA, **message["metadata"]}},
+    }
+
+
+_OF_A_MESSAGE = {"update_time": None, "status": "finished_successfully", "end_turn": True, "weight": 1.0, "channel": None}
+_METADATA = {
+    "finish_details": {"type": "stop", "stop_tokens": [200002]},
+    "is_complete": True,
+    "citations": [],
+    "content_references": [],
+    "message_type": None,
+    "model_slug": "gpt-4o",
+    "default_model_slug": "gpt-4o",
+    "parent_id": "3c1089b0-094b-40f7-8531-f81310de8a09",
+    "request_id": "c95363eac55e1951-LHR",
+    "timestamp_": "absolute",
+}
+_OF_A_CONVERSATION = {
+    "moderation_results": [],
+    "plugin_ids": None,
+    "conversation_template_id": None,
+    "gizmo_id": None,
+    "gizmo_type": None,
+    "is_archived": False,
+    "is_starred": None,
+    "safe_urls": [],
+    "blocked_urls": [],
+    "default_model_slug": "auto",
+    "conversation_origin": None,
+    "voice": None,
+    "async_status": None,
+    "disabled_tool_ids": [],
+}
 
 
 def reading(path: Path) -> int:

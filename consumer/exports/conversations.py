@@ -6,20 +6,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
+
 from consumer.errors import FinalError
 from consumer.exports.decoding import RawConversation, decode
 from consumer.exports.file import ExportFile
 from consumer.exports.formats import documents
+from consumer.exports.large import read_large
 from consumer.exports.limits import ExportLimits
 from consumer.exports.messages import Message, visible_messages
 from consumer.exports.splitting import split
 from consumer.exports.text import create_time_of, id_of, title_of
+from consumer.exports.values import PIECE_BYTES
 from consumer.exports.window import unreadable
 from schemas.events import ErrorCode
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(msgspec.Struct, frozen=True):
     """A conversation with its visible messages, of which there may be none.
 
     `index` counts positions in the whole export, skipped elements included; `create_time` is in Unix seconds.
@@ -73,8 +76,7 @@ def read_conversations(file: ExportFile, limits: ExportLimits) -> Iterator[Conve
         raise unreadable("none of its elements is well-formed JSON that holds a conversation")
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
+class _Content(msgspec.Struct, frozen=True):
     """What a conversation is before its place in the export is known."""
 
     conversation_id: str | None
@@ -85,10 +87,16 @@ class _Content:
 
 def _content(data: memoryview) -> _Content | str | None:
     """A conversation's content; why an element is none; None for one that is no JSON."""
+    found = read_large(data) if len(data) > PIECE_BYTES else _read_at_once(data)
+    if found is None or isinstance(found, str):
+        return found
+    raw, messages = found
+    return _Content(id_of(raw), title_of(raw), create_time_of(raw), messages)
+
+
+def _read_at_once(data: memoryview) -> tuple[RawConversation, tuple[Message, ...]] | str | None:
     raw = decode(data)
-    if not isinstance(raw, RawConversation):
-        return raw
-    return _Content(id_of(raw), title_of(raw), create_time_of(raw), visible_messages(raw))
+    return (raw, visible_messages(raw)) if isinstance(raw, RawConversation) else raw
 
 
 def _element(content: _Content | str | None, index: int) -> Conversation | Skipped:

@@ -14,8 +14,6 @@ from typing import Any
 
 import msgspec
 
-from consumer.exports.values import NoValue, items, members
-
 _MOST_DIGITS = 4_000  # Python refuses to make an integer of more, by default
 
 
@@ -31,19 +29,30 @@ class Metadata(msgspec.Struct, gc=False):
     is_visually_hidden_from_conversation: Any = None
 
 
+class Content(msgspec.Struct, gc=False):
+    content_type: Any = None
+    text: Any = None
+    parts: Any = None
+
+
 class NodeMessage(msgspec.Struct, gc=False):
     author: Author | None = None
-    content: Any = None
+    content: Content | str | list[Any] | None = None
     metadata: Metadata | None = None
     recipient: Any = None
 
 
-class Node(msgspec.Struct, gc=False):
-    """A node of ChatGPT's tree. `parent` is UNKNOWN where something else than an object stood."""
+class Links(msgspec.Struct, gc=False):
+    """Where a node stands in ChatGPT's tree. `parent` is UNKNOWN where something else than an object stood."""
 
-    message: NodeMessage | None = None
     parent: Any = None
     children: Any = None
+
+
+class Node(Links, gc=False):
+    """A node of ChatGPT's tree."""
+
+    message: NodeMessage | None = None
 
 
 class RawConversation(msgspec.Struct, gc=False):
@@ -63,97 +72,72 @@ class RawConversation(msgspec.Struct, gc=False):
     uuid: Any = None
 
 
-LARGE_BYTES = 8 * 1024 * 1024
-"""A conversation with more is decoded node by node: a call into C keeps the event loop of the worker from running."""
-
 _CONVERSATION = msgspec.json.Decoder(RawConversation)
 _NODE = msgspec.json.Decoder(Node)
 _ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
-_SKIPPED = msgspec.json.Decoder(msgspec.Raw)
-_FIELDS = tuple(name for name in RawConversation.__struct_fields__ if name != "mapping")
+FIELDS = tuple(name for name in RawConversation.__struct_fields__ if name != "mapping")
 _REFUSED = (msgspec.MsgspecError, UnicodeError, RecursionError)
+
+
+NO_OBJECT = "it is no object"
+NO_MESSAGES = "it has no mapping and no messages"
 
 
 class Malformed(ValueError):
     """The bytes are no JSON, or nested so deeply that no parser takes them."""
 
 
-def decode(data: memoryview, large_bytes: int = LARGE_BYTES) -> RawConversation | str | None:
+def decode(data: memoryview) -> RawConversation | str | None:
     """The conversation that `data` holds; a text that says why the value is none; None where the bytes are no JSON value."""
     try:
-        if not _begins(data, b"{"):
-            _parse(data)
-            return "it is no object"
-        raw = _in_parts(data) if len(data) > large_bytes else _at_once(data)
-    except (Malformed, NoValue):
+        if bytes(data[:1]) != b"{":
+            parse(data)
+            return NO_OBJECT
+        raw = _at_once(data)
+    except Malformed:
         return None
     if raw.mapping is None and not isinstance(raw.messages, list) and not isinstance(raw.chat_messages, list):
-        return "it has no mapping and no messages"
+        return NO_MESSAGES
     return raw
-
-
-def _begins(data: memoryview, char: bytes) -> bool:
-    return bytes(data[:1]) == char
 
 
 def _at_once(data: memoryview) -> RawConversation:
     try:
         return _CONVERSATION.decode(data)
     except _REFUSED:
-        return _tolerantly(_parse(data))
+        return _tolerantly(parse(data))
 
 
-def _in_parts(data: memoryview) -> RawConversation:
-    raw = RawConversation()
-    for key, begin, end in members(data):
-        name = _parse(memoryview(key))
-        with data[begin:end] as value:
-            if name == "mapping":
-                raw.mapping = _nodes(value) if _begins(value, b"{") else None
-            elif name in _FIELDS:
-                setattr(raw, name, _list(value) if _begins(value, b"[") else _any(value))
-            else:
-                _check(value)
-    return raw
+def decode_node(data: memoryview) -> Node:
+    """One node of a conversation's mapping.
 
-
-def _nodes(data: memoryview) -> dict[str, Node]:
-    nodes = {}
-    for key, begin, end in members(data):
-        with data[begin:end] as value:
-            try:
-                node = _NODE.decode(value)
-            except _REFUSED:
-                node = _node(_parse(value))
-        nodes[_parse(memoryview(key))] = node
-    return nodes
-
-
-def _list(data: memoryview) -> list[Any]:
-    found = []
-    for begin, end in items(data):
-        with data[begin:end] as value:
-            found.append(_any(value))
-    return found
-
-
-def _check(data: memoryview) -> None:
-    """Nobody asks for the value; yet it has to be one."""
+    Raises:
+        Malformed: when the bytes are no JSON value.
+    """
     try:
-        _SKIPPED.decode(data)
+        return _NODE.decode(data)
     except _REFUSED:
-        _parse(data)
+        return to_node(parse(data))
 
 
-def _any(data: memoryview) -> Any:
+def decode_any(data: memoryview) -> Any:
+    """Any JSON value.
+
+    Raises:
+        Malformed: when the bytes are none.
+    """
     try:
         return _ANY.decode(data)
     except _REFUSED:
-        return _parse(data)
+        return parse(data)
 
 
-def _parse(data: memoryview) -> Any:
-    """Any JSON value, with everything that is accepted beyond JSON."""
+def parse(data: memoryview) -> Any:
+    """Any JSON value, with everything that is accepted beyond JSON.
+
+    Raises:
+        Malformed: when the bytes are none.
+    """
     try:
         text = str(data, "utf-8", "surrogatepass")
         return json.loads(text, strict=False, parse_int=_integer)
@@ -167,13 +151,14 @@ def _integer(digits: str) -> int | float:
 
 def _tolerantly(value: dict[str, Any]) -> RawConversation:
     mapping = value.get("mapping")
-    raw = RawConversation(**{name: value.get(name) for name in _FIELDS})
+    raw = RawConversation(**{name: value.get(name) for name in FIELDS})
     if isinstance(mapping, dict):
-        raw.mapping = {key: _node(node) for key, node in mapping.items()}
+        raw.mapping = {key: to_node(node) for key, node in mapping.items()}
     return raw
 
 
-def _node(value: Any) -> Node:
+def to_node(value: Any) -> Node:
+    """A node that the standard library read."""
     if not isinstance(value, Mapping):
         return Node(parent=UNKNOWN)
     message = value.get("message")
@@ -188,10 +173,17 @@ def _message(value: dict[str, Any]) -> NodeMessage:
     author, metadata = value.get("author"), value.get("metadata")
     return NodeMessage(
         author=Author(author.get("role")) if isinstance(author, dict) else None,
-        content=value.get("content"),
+        content=to_content(value.get("content")),
         metadata=_metadata(metadata) if isinstance(metadata, dict) else None,
         recipient=value.get("recipient"),
     )
+
+
+def to_content(value: Any) -> Content | str | list[Any] | None:
+    """A content that the standard library read; None for what has no text."""
+    if isinstance(value, dict):
+        return Content(value.get("content_type"), value.get("text"), value.get("parts"))
+    return value if isinstance(value, str | list) else None
 
 
 def _metadata(value: dict[str, Any]) -> Metadata:

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from consumer.errors import FinalError, NotThereYet, Outage
+from consumer.exports.stopping import Stop
 from schemas.events import ErrorCode
 
 if TYPE_CHECKING:
@@ -15,12 +16,16 @@ if TYPE_CHECKING:
 
 
 class ExportFile(io.RawIOBase):
-    """A seekable, readable file. `size` is in bytes; `etag` tells its content apart from what replaces it."""
+    """A seekable, readable file. `size` is in bytes; `etag` tells its content apart from what replaces it.
 
-    def __init__(self, size: int, etag: str) -> None:
+    Once `stop` is set, every read raises ReadStopped.
+    """
+
+    def __init__(self, size: int, etag: str, stop: Stop | None = None) -> None:
         super().__init__()
         self.size = size
         self.etag = etag
+        self.stop = stop or Stop()
         self._position = 0
 
     @abstractmethod
@@ -52,6 +57,7 @@ class ExportFile(io.RawIOBase):
             wanted = min(len(view), self.size - self._position)
             if wanted <= 0:
                 return 0
+            self.stop.check()
             data = self.read_range(self._position, wanted)
             view[: len(data)] = data
         self._position += len(data)

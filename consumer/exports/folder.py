@@ -9,6 +9,7 @@ from pathlib import Path
 
 from consumer.errors import OperatorTrouble, Outage, RunError
 from consumer.exports.file import ExportFile, not_there, replaced, unavailable
+from consumer.exports.stopping import Stop
 from schemas.events import ErrorCode
 
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
@@ -21,7 +22,7 @@ class Folder:
     def __init__(self, root: str) -> None:
         self._root = Path(root)
 
-    def open(self, bucket: str, key: str) -> ExportFile:
+    def open(self, bucket: str, key: str, stop: Stop) -> ExportFile:
         """See `ExportStore.open`."""
         self._require_root()
         try:
@@ -29,7 +30,7 @@ class Folder:
             path = (root / bucket / key).resolve(strict=True)
             if not path.is_relative_to(root):
                 raise unavailable("it is a link that leads out of the folder of EXPORT_STORE_URL")
-            return _open(path)
+            return _open(path, stop)
         except OSError as error:
             raise self._error(error.errno, bucket) from None
         except (RuntimeError, ValueError):  # a loop of links; a character that no file name has
@@ -59,20 +60,20 @@ class Folder:
         )
 
 
-def _open(path: Path) -> ExportFile:
+def _open(path: Path, stop: Stop) -> ExportFile:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise not_there() if stat.S_ISDIR(status.st_mode) else unavailable("it is no regular file")
-    return _LocalFile(descriptor, status)
+    return _LocalFile(descriptor, status, stop)
 
 
 class _LocalFile(ExportFile):
     """Stays with the file that it opened, also when another one takes its name; notices when it is written to."""
 
-    def __init__(self, descriptor: int, status: os.stat_result) -> None:
-        super().__init__(status.st_size, _etag(status))
+    def __init__(self, descriptor: int, status: os.stat_result, stop: Stop) -> None:
+        super().__init__(status.st_size, _etag(status), stop)
         self._descriptor = descriptor
 
     def read_range(self, start: int, size: int) -> bytes:

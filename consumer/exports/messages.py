@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from consumer.exports.decoding import NodeMessage, RawConversation
+import msgspec
+
+from consumer.exports.decoding import Content, Node, NodeMessage, RawConversation, to_content
 from consumer.exports.text import clean
 from consumer.exports.tree import read_path
 
@@ -14,13 +14,12 @@ TEXT_MAX_CHARS = 5_001
 """All of a message's text that anything ever looks at: one character more than a chunk shows, so that a cut can be seen."""
 
 _WITHOUT_TEXT = ("thoughts", "reasoning_recap", "user_editable_context", "model_editable_context")
-_NO_TOOL = ("all", "bio")  # bio: what ChatGPT itself noted about the user
+_NO_TOOL = ("", "all", "bio")  # bio: what ChatGPT itself noted about the user
 
 Role = Literal["user", "assistant"]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """A visible message. `text` is not blank in the file, and is cut to its first 5,001 characters."""
 
     role: Role
@@ -30,46 +29,54 @@ class Message:
 def visible_messages(raw: RawConversation) -> tuple[Message, ...]:
     """The messages of the first of `mapping`, `messages`, `chat_messages` that is not empty."""
     if raw.mapping:
-        found = (_of_node(node.message) for node in read_path(raw.mapping, raw.current_node) if node.message)
+        found = map(of_node, read_path(raw.mapping, raw.current_node))
     elif isinstance(raw.messages, list) and raw.messages:
-        found = (_simplified(message) for message in raw.messages if isinstance(message, dict))
+        found = map(of_simplified, raw.messages)
     elif isinstance(raw.chat_messages, list):
-        found = (_of_claude(message) for message in raw.chat_messages if isinstance(message, dict))
+        found = map(of_claude, raw.chat_messages)
     else:
         return ()
-    return tuple(message for message in found if message is not None)
+    return tuple([message for message in found if message is not None])
 
 
-def _of_node(message: NodeMessage) -> Message | None:
-    role = _role_of_node(message)
+def of_node(node: Node) -> Message | None:
+    """What a node of ChatGPT's tree shows."""
+    message = node.message
+    if message is None or message.author is None:
+        return None
+    role = _role(message, message.author.role)
     return _message(role, text_of(message.content)) if role else None
 
 
-def _role_of_node(message: NodeMessage) -> Role | None:
+def _role(message: NodeMessage, role: Any) -> Role | None:
     """Who speaks, if the message is visible."""
-    if message.author is None:
-        return None
-    role, metadata = message.author.role, message.metadata
+    metadata = message.metadata
     if metadata is not None and metadata.is_visually_hidden_from_conversation is True:
         return None
-    if role == "user" or (role == "system" and metadata is not None and metadata.is_user_system_message is True):
+    if role == "user":
         return "user"
-    recipient = message.recipient
-    is_tool_call = isinstance(recipient, str) and recipient != "" and recipient not in _NO_TOOL
-    return "assistant" if role == "assistant" and not is_tool_call else None
+    if role == "assistant":
+        recipient = message.recipient
+        is_tool_call = isinstance(recipient, str) and recipient not in _NO_TOOL
+        return None if is_tool_call else "assistant"
+    is_users = role == "system" and metadata is not None and metadata.is_user_system_message is True
+    return "user" if is_users else None
 
 
-def _simplified(message: dict[str, Any]) -> Message | None:
-    role = message.get("role")
-    return _message(role, text_of(message.get("content"))) if role in ("user", "assistant") else None
+def of_simplified(message: Any) -> Message | None:
+    """What a message of a conversation that was simplified before shows."""
+    role = message.get("role") if isinstance(message, dict) else None
+    return _message(role, text_of(to_content(message.get("content")))) if role in ("user", "assistant") else None
 
 
-def _of_claude(message: dict[str, Any]) -> Message | None:
-    sender, content, text = message.get("sender"), message.get("content"), message.get("text")
+def of_claude(message: Any) -> Message | None:
+    """What a message of a conversation of Claude.ai shows."""
+    sender = message.get("sender") if isinstance(message, dict) else None
     if sender not in ("human", "assistant"):
         return None
+    content, text = message.get("content"), message.get("text")
     blocks = content if isinstance(content, list) else ()
-    written = _joined(block.get("text") for block in blocks if isinstance(block, dict) and block.get("type") == "text")
+    written = _lines([block.get("text") for block in blocks if isinstance(block, dict) and block.get("type") == "text"])
     return _message("user" if sender == "human" else "assistant", written or (text if isinstance(text, str) else ""))
 
 
@@ -77,25 +84,26 @@ def _message(role: Role, text: str) -> Message | None:
     return None if not text or text.isspace() else Message(role, clean(text[:TEXT_MAX_CHARS]))
 
 
-def text_of(content: Any) -> str:
+def text_of(content: Content | str | list[Any] | None) -> str:
     """The text of a content: an object's direct `text` or else its parts, a plain string, or an array of parts."""
+    if isinstance(content, Content):
+        if content.content_type in _WITHOUT_TEXT:
+            return ""
+        text = content.text
+        if isinstance(text, str) and text and not text.isspace():
+            return text
+        return _joined(content.parts) if isinstance(content.parts, list) else ""
     if isinstance(content, str):
         return content
-    if isinstance(content, list):
-        return _joined([_text_of_part(part) for part in content])
-    if not isinstance(content, dict) or content.get("content_type") in _WITHOUT_TEXT:
-        return ""
-    text = content.get("text")
-    if isinstance(text, str) and text and not text.isspace():
-        return text
-    parts = content.get("parts")
-    return _joined([_text_of_part(part) for part in parts]) if isinstance(parts, list) else ""
+    return _joined(content) if content else ""
 
 
-def _text_of_part(part: Any) -> Any:
-    return part.get("text") if isinstance(part, dict) else part
+def _joined(parts: list[Any]) -> str:
+    """Strings, and the texts of objects, that are not blank, joined by newlines."""
+    if len(parts) == 1 and isinstance(parts[0], str):
+        return "" if parts[0].isspace() else parts[0]
+    return _lines([part.get("text") if isinstance(part, dict) else part for part in parts])
 
 
-def _joined(texts: Iterable[Any]) -> str:
-    written = [text for text in texts if isinstance(text, str) and text and not text.isspace()]
-    return written[0] if len(written) == 1 else "\n".join(written)
+def _lines(texts: list[Any]) -> str:
+    return "\n".join([text for text in texts if isinstance(text, str) and text and not text.isspace()])

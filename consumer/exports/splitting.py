@@ -8,8 +8,10 @@ A span that still doesn't decode is read bracket by bracket. So each byte is loo
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from typing import TypeVar
 
 from consumer.exports.window import Window, unreadable
@@ -17,8 +19,9 @@ from consumer.exports.window import Window, unreadable
 MAX_CONVERSATION_BYTES = 128 * 1024 * 1024
 
 _BOUNDARY = re.compile(rb"\}[ \t\r\n]*+,[ \t\r\n]*+\{")
-_SEPARATOR = re.compile(rb'\}[ \t\r\n]*+,[ \t\r\n]*+\{[ \t\r\n]*+"[^"\\]{1,40}"')
+_SEPARATOR = re.compile(rb'(\}[ \t\r\n]*+,[ \t\r\n]*+)\{[ \t\r\n]*+"[^"\\]{1,40}"')
 _GUESS_BYTES = 4 * 1024 * 1024
+_NAME_MAX_BYTES = 100  # 13 escapes and two quotes
 _MAY_GO_ON = b" \t\r\n,}\\"  # at the end of what was read: a boundary or an escape that is not complete
 _OPENING = (b"{", b"[")
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"{}[]'))
@@ -72,11 +75,21 @@ def _enter_conversations(window: Window) -> bool:
         key = window.buffer[window.position + offset : window.position + key_end]
         offset = _expect(window, key_end, b":")
         offset, char = window.skip_space(offset)
-        if key == b'"conversations"' and char == b"[":
+        if char == b"[" and _is_conversations(key):
             window.advance(offset + 1)
             return True
         offset, char = window.skip_space(window.end_of_value(offset))
         offset += 1 if char == b"," else 0
+
+
+def _is_conversations(key: bytes | bytearray) -> bool:
+    """Whether a member's name, as it is written, is `conversations`; any of its characters may be written as an escape."""
+    if b"\\" not in key:
+        return key == b'"conversations"'
+    try:
+        return bool(json.loads(bytes(key[:_NAME_MAX_BYTES]), strict=False) == "conversations")
+    except ValueError:
+        return False
 
 
 def _leave_object(window: Window) -> None:
@@ -109,13 +122,16 @@ def _array(window: Window, decode: Callable[[memoryview], T | None]) -> Iterator
     while True:
         size = _guessed_size(window, separator) if separator else None
         value = window.decoded(size, decode) if size else None
-        if value is None:
-            size = _counted_size(window)
-            if size is None:
-                break
-            separator = _separator(window, size)
-            value = window.decoded(size, decode)
-        if value is not None and size:
+        if separator and size and value is not None:
+            window.advance(size + separator.gap_bytes)
+            yield value
+            continue
+        size = _counted_size(window)
+        if size is None:
+            break
+        separator = _separator(window, size)
+        value = window.decoded(size, decode)
+        if value is not None:
             window.advance(window.skip_space(_expect(window, size, b","))[0])
             yield value
         elif (yield from _one_by_one(window, decode, size)):
@@ -123,29 +139,36 @@ def _array(window: Window, decode: Callable[[memoryview], T | None]) -> Iterator
     yield from _one_by_one(window, decode, None)
 
 
-def _separator(window: Window, size: int) -> bytes | None:
-    """What stands between an object of so many bytes and the next one's first value: most exports say that each time."""
+@dataclass(frozen=True, slots=True)
+class _Separator:
+    """What stands from an object's last bracket to the name of the next one's first value; most exports say that each time."""
+
+    text: bytes
+    gap_bytes: int  # between the brackets
+
+
+def _separator(window: Window, size: int) -> _Separator | None:
     match = _SEPARATOR.match(window.buffer, window.position + size - 1)
-    return match.group() if match else None
+    return _Separator(match[0], len(match[1]) - 1) if match else None
 
 
-def _guessed_size(window: Window, separator: bytes) -> int | None:
+def _guessed_size(window: Window, separator: _Separator) -> int | None:
     """The size of the next object if such a separator ends it; it may as well stand inside the object."""
     looked_at = 0
-    while (place := window.buffer.find(separator, window.position + looked_at)) < 0:
-        held = len(window.buffer) - window.position
+    while (place := window.buffer.find(separator.text, window.position + looked_at)) < 0:
+        held = window.held_bytes
         if held > _GUESS_BYTES or not window.extend():
             return None
-        looked_at = max(0, held - len(separator))
+        looked_at = max(0, held - len(separator.text))
     return place + 1 - window.position
 
 
 def _counted_size(window: Window) -> int | None:
     """The size of the next object that another one follows, by its brackets; None if the array or the document ends before."""
     nesting = _Nesting()
-    counted = 0
+    counted = decided = looked_at = 0
     while nesting.depth >= 0:
-        decided = max(counted, _decided(window))
+        decided, looked_at = _decided(window, decided, looked_at), window.held_bytes
         boundary = _find_boundary(window, counted, decided)
         nesting.go_on(window.buffer[window.position + counted : window.position + (boundary or decided)])
         counted = boundary or decided
@@ -173,12 +196,12 @@ class _Nesting:
         self.in_string ^= len(strings) % 2 == 0
 
 
-def _decided(window: Window) -> int:
-    """The offset up to which no boundary and no escape can go on in what was not read yet."""
-    end = len(window.buffer)
-    while end > window.position and window.buffer[end - 1] in _MAY_GO_ON:
+def _decided(window: Window, decided: int, looked_at: int) -> int:
+    """The offset up to which no boundary and no escape can go on in what was not read yet; it was `decided` before."""
+    end = window.held_bytes
+    while end > looked_at and window.buffer[window.position + end - 1] in _MAY_GO_ON:
         end -= 1
-    return end - window.position
+    return end if end > looked_at else decided
 
 
 def _find_boundary(window: Window, start: int, end: int) -> int | None:
@@ -190,7 +213,7 @@ def _find_boundary(window: Window, start: int, end: int) -> int | None:
 def _one_by_one(window: Window, decode: Callable[[memoryview], T | None], size: int | None) -> Generator[T | None, None, bool]:
     """The elements that begin within the next `size` bytes, or all that follow; read bracket by bracket.
 
-    Returns whether the array has ended; else the position is behind a comma.
+    Returns whether the array has ended; else the position is where the next element begins.
     """
     done = 0
     while size is None or done < size:
@@ -203,10 +226,13 @@ def _one_by_one(window: Window, decode: Callable[[memoryview], T | None], size: 
             raise unreadable("an element of its array is no JSON")
         yield value
         after, char = window.skip_space()
-        window.advance(after + 1)
-        if char == b"]":
+        if char == b",":
+            after, _ = window.skip_space(after + 1)
+            window.advance(after)
+        elif char == b"]":
+            window.advance(after + 1)
             return True
-        if char != b",":
+        else:
             raise unreadable("expected ',' or ']' behind an element of its array, or it is cut off")
-        done += offset + end + after + 1
+        done += offset + end + after
     return False

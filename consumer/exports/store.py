@@ -8,6 +8,7 @@ from consumer.errors import ConfigurationError
 from consumer.exports.buckets import Buckets
 from consumer.exports.file import ExportFile
 from consumer.exports.folder import Folder
+from consumer.exports.stopping import Stop
 
 _VARIABLE = "EXPORT_STORE_URL"
 _EXPECTED = "expected file:///folder, s3://, gs:// or az://"
@@ -24,7 +25,7 @@ class ExportStore:
         """The store that `EXPORT_STORE_URL` names.
 
         Raises:
-            ConfigurationError: naming the variable, when it isn't set or names no store.
+            ConfigurationError: naming the variable, when it isn't set or names no store, or an endpoint's that is no URL.
         """
         if not url:
             raise ConfigurationError(f"{_VARIABLE} is not set: {_EXPECTED}.")
@@ -43,14 +44,15 @@ class ExportStore:
             )
         return cls(Buckets(scheme))
 
-    def open(self, storage_path: str) -> ExportFile:
-        """The export at `bucket/key`. Blocking; the file is to be closed.
+    def open(self, storage_path: str, stop: Stop | None = None) -> ExportFile:
+        """The export at `bucket/key`. Blocking, in a thread without an event loop; the file is to be closed.
 
         Raises:
+            ReadStopped: once `stop` is set, from here and from every read; the one that waits is interrupted.
             NotThereYet: `export_not_found`, there is no such object (yet).
             FinalError: `export_unavailable`, the store refuses this object.
             Outage: `export_unavailable`, the store fails or can't be reached.
             OperatorTrouble: `export_unavailable`, the store refuses every object, or isn't there.
         """
         bucket, _, key = storage_path.partition("/")
-        return self._place.open(bucket, key)
+        return self._place.open(bucket, key, stop or Stop())

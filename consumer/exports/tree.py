@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from consumer.exports.decoding import UNKNOWN, Node
+from consumer.exports.decoding import UNKNOWN, Links
+
+T = TypeVar("T", bound=Links)
 
 
-def read_path(mapping: Mapping[str, Node], current_node: Any) -> Iterable[Node]:
+def read_path(mapping: Mapping[str, T], current_node: Any) -> Iterable[T]:
     """The nodes from the root down.
 
     They end at `current_node`, if there is such a node; else the way leads from the root to the last child each time. A mapping
@@ -22,8 +24,8 @@ def read_path(mapping: Mapping[str, Node], current_node: Any) -> Iterable[Node]:
     return _downwards(mapping, tree)
 
 
-def _upwards(mapping: Mapping[str, Node], key: str) -> list[Node]:
-    path: list[Node] = []
+def _upwards(mapping: Mapping[str, T], key: str) -> list[T]:
+    path: list[T] = []
     seen: set[str] = set()
     listed_by: dict[str, str] | None = None
     while key in mapping and key not in seen:
@@ -40,8 +42,8 @@ def _upwards(mapping: Mapping[str, Node], key: str) -> list[Node]:
     return path
 
 
-def _downwards(mapping: Mapping[str, Node], tree: _Tree) -> list[Node]:
-    path: list[Node] = []
+def _downwards(mapping: Mapping[str, T], tree: _Tree) -> list[T]:
+    path: list[T] = []
     seen: set[str] = set()
     key: str | None = tree.root
     while key is not None and key not in seen:
@@ -55,7 +57,7 @@ def _downwards(mapping: Mapping[str, Node], tree: _Tree) -> list[Node]:
 class _Tree:
     """The links of a mapping that lead to nodes that exist, from both of their ends."""
 
-    def __init__(self, mapping: Mapping[str, Node]) -> None:
+    def __init__(self, mapping: Mapping[str, Links]) -> None:
         self._mapping = mapping
         self._listed: dict[str, list[str]] = {}
         self._naming: dict[str, list[str]] = {}

@@ -1,14 +1,21 @@
-"""Where JSON values end, found bracket by bracket in text that is in memory and may be malformed or not complete."""
+"""Where JSON values end, found bracket by bracket in text that is in memory and may be malformed or not complete.
+
+No call into C is given more than 1 MiB of it: such a call keeps the event loop of the worker from running.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
+PIECE_BYTES = 1024 * 1024
+
 _SPACE = re.compile(rb"[ \t\r\n]*+")
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _SCALAR = re.compile(rb'[^][{}",:\s]++')
-_TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+(?:([{\[])|[}\]])', re.DOTALL)
+_TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+(?:([{\[])|([}\]])|(")|)', re.DOTALL)
+_OPENED, _CLOSED, _LONG_STRING = 1, 2, 3
+_QUOTE = ord('"')
 
 Text = bytes | bytearray | memoryview
 
@@ -33,69 +40,137 @@ def end_of_value(text: Text, at: int) -> int | None:
     first = bytes(text[at : at + 1])
     if first in (b"{", b"["):
         return _end_of_brackets(text, at)
-    match = (_STRING if first == b'"' else _SCALAR).match(text, at)
-    if match is None and first not in (b'"', b""):
+    if first == b'"':
+        return _end_of_string(text, at)
+    match = _SCALAR.match(text, at)
+    if match is None and first:
         raise NoValue
     return match.end() if match else None
 
 
-def _end_of_brackets(text: Text, at: int) -> int | None:
-    depth = 0
-    while match := _TO_BRACKET.match(text, at):
-        depth += 1 if match.lastindex else -1
-        at = match.end()
-        if not depth:
-            return at
+def _end_of_string(text: Text, at: int) -> int | None:
+    at += 1
+    while at < len(text):
+        match = _IN_STRING.match(text, at, at + PIECE_BYTES)
+        end = match.end() if match else at
+        if end < len(text) and text[end] == _QUOTE:
+            return end + 1
+        if end == at:  # a backslash is the last that there is
+            return None
+        at = end
     return None
 
 
-def members(text: Text) -> Iterator[tuple[bytes, int, int]]:
-    """Each member of an object that is complete: its key as it is written, and where its value begins and ends.
+def _end_of_brackets(text: Text, at: int, depth: int = 0) -> int | None:
+    while at < len(text):
+        match = _TO_BRACKET.match(text, at, at + PIECE_BYTES)
+        found, at = (match.lastindex, match.end()) if match else (None, at)
+        if found == _OPENED:
+            depth += 1
+        elif found == _CLOSED:
+            depth -= 1
+            if not depth:
+                return at
+        elif found == _LONG_STRING:
+            end = _end_of_string(text, at - 1)
+            if end is None:
+                return None
+            at = end
+    return None
 
-    Raises:
-        NoValue: when the object is malformed between its members.
-    """
-    at, char = skip_space(text, 1)
-    if char == b"}" and at == len(text) - 1:
-        return
-    while True:
-        end = _complete(end_of_value(text, at))
-        key = bytes(text[at:end])
-        at, char = skip_space(text, end)
-        if not key.startswith(b'"') or char != b":":
+
+class Walk:
+    """Goes through an object or array that is complete, from value to value, and looks into those that it is asked to."""
+
+    def __init__(self, text: memoryview) -> None:
+        self._text = text
+        self._at = 0
+
+    @property
+    def first(self) -> bytes:
+        """The first character of the value that comes next."""
+        return bytes(self._text[self._at : self._at + 1])
+
+    def take(self) -> memoryview:
+        """The value that comes next, which is passed.
+
+        Raises:
+            NoValue: when none comes.
+        """
+        begin, end = self._at, end_of_value(self._text, self._at)
+        if end is None:
             raise NoValue
-        begin, _ = skip_space(text, at + 1)
-        end = _complete(end_of_value(text, begin))
-        yield key, begin, end
-        at, char = skip_space(text, end)
-        if char == b"}" and at == len(text) - 1:
+        self._at = end
+        return self._text[begin:end]
+
+    def take_small(self, max_bytes: int) -> memoryview | None:
+        """The value that comes next, which is passed; None, and nothing is, if it has more bytes.
+
+        Raises:
+            NoValue: when none comes.
+        """
+        piece = self._text[self._at : self._at + max_bytes + 1]
+        end = end_of_value(piece, 0)
+        if end is None or end > max_bytes:
+            return None
+        self._at += end
+        return piece[:end]
+
+    def leave(self) -> None:
+        """Pass what is left of the innermost array or object that was gone into.
+
+        Raises:
+            NoValue: when it has no end.
+        """
+        end = _end_of_brackets(self._text, self._at, depth=1)
+        if end is None:
+            raise NoValue
+        self._at = end
+
+    def members(self) -> Iterator[memoryview]:
+        """The names of the object that comes next, as they are written; before each next one its value has to be passed.
+
+        Raises:
+            NoValue: when the object is malformed between its members.
+        """
+        for _ in self._parts(b"}"):
+            if self.first != b'"':
+                raise NoValue
+            name = self.take()
+            self._at, char = skip_space(self._text, self._at)
+            if char != b":":
+                raise NoValue
+            self._at, _ = skip_space(self._text, self._at + 1)
+            yield name
+
+    def items(self) -> Iterator[None]:
+        """Once for each item of the array that comes next, which has to be passed.
+
+        Raises:
+            NoValue: when the array is malformed between its items.
+        """
+        return self._parts(b"]")
+
+    def _parts(self, closing: bytes) -> Iterator[None]:
+        self._at, char = skip_space(self._text, self._at + 1)
+        if char == closing:
+            self._at += 1
             return
-        if char != b",":
+        while True:
+            yield
+            end, char = skip_space(self._text, self._at)
+            self._at = end + 1
+            if char == closing:
+                return
+            if char != b",":
+                raise NoValue
+            self._at, _ = skip_space(self._text, self._at)
+
+    def require_end(self) -> None:
+        """Make sure that nothing comes any more.
+
+        Raises:
+            NoValue: when something does.
+        """
+        if self._at != len(self._text):
             raise NoValue
-        at, _ = skip_space(text, at + 1)
-
-
-def items(text: Text) -> Iterator[tuple[int, int]]:
-    """Where each item of an array that is complete begins and ends.
-
-    Raises:
-        NoValue: when the array is malformed between its items.
-    """
-    at, char = skip_space(text, 1)
-    if char == b"]":
-        return
-    while True:
-        end = _complete(end_of_value(text, at))
-        yield at, end
-        at, char = skip_space(text, end)
-        if char == b"]" and at == len(text) - 1:
-            return
-        if char != b",":
-            raise NoValue
-        at, _ = skip_space(text, at + 1)
-
-
-def _complete(end: int | None) -> int:
-    if end is None:
-        raise NoValue
-    return end

@@ -36,13 +36,18 @@ class Window:
         if self.buffer.startswith(_BYTE_ORDER_MARK):
             self.position = len(_BYTE_ORDER_MARK)
 
+    @property
+    def held_bytes(self) -> int:
+        """How much was read that isn't done with."""
+        return len(self.buffer) - self.position
+
     def extend(self) -> bool:
         """Read one piece more and drop what is done with. False at the end of the document.
 
         Raises:
             FinalError: `export_too_large` when what isn't done with, which is at most one conversation, exceeds the limit.
         """
-        if len(self.buffer) - self.position > self._max_bytes:
+        if self.held_bytes > self._max_bytes:
             raise FinalError(
                 ErrorCode.EXPORT_TOO_LARGE,
                 f"One conversation of the export has more than the {self._max_bytes} bytes that can be held at once.",

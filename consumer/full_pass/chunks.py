@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from consumer.exports.conversations import Conversation
+from consumer.exports.messages import Message
 from consumer.postgres.chunks import Chunk
 
 CHUNK_MAX_CHARS = 8_000  # 2,000 tokens
@@ -27,7 +28,7 @@ def to_chunks(conversation: Conversation, completed_at: datetime) -> list[Chunk]
     if not conversation.messages:
         return []
     created_at = conversation.created_at or completed_at
-    contents = list(split_lines(to_lines(conversation)))
+    contents = _contents(conversation)
     return [
         Chunk(
             conversation_id=conversation.conversation_id,
@@ -42,6 +43,17 @@ def to_chunks(conversation: Conversation, completed_at: datetime) -> list[Chunk]
         )
         for index, content in enumerate(contents)
     ]
+
+
+def _contents(conversation: Conversation) -> list[str]:
+    """Most conversations are one chunk; only what is surely more is never put together as a whole."""
+    if sum(map(_chars, conversation.messages)) > CHUNK_MAX_CHARS:
+        return list(split_lines(to_lines(conversation)))
+    return list(split_lines(["\n".join(to_lines(conversation))]))
+
+
+def _chars(message: Message) -> int:
+    return len(message.text)
 
 
 def to_lines(conversation: Conversation) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import IO, Self
@@ -21,20 +22,22 @@ class Spool:
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile(prefix="full-pass-")  # noqa: SIM115  closed by __exit__
         self._encoder = msgspec.msgpack.Encoder()
+        self._packed = bytearray(_LENGTH_BYTES)
         self._decoder = msgspec.msgpack.Decoder(Chunk)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        # Giving a gigabyte back to the file system takes a second, and this is the event loop's thread.
+        threading.Thread(target=self._file.close, name="spool", daemon=True).start()
 
     def append(self, chunks: Sequence[Chunk]) -> None:
         """Write at the end. Blocking, and not to be mixed with `batches`."""
         for chunk in chunks:
-            packed = self._encoder.encode(chunk)
-            self._file.write(len(packed).to_bytes(_LENGTH_BYTES, "big"))
-            self._file.write(packed)
+            self._encoder.encode_into(chunk, self._packed, _LENGTH_BYTES)
+            self._packed[:_LENGTH_BYTES] = (len(self._packed) - _LENGTH_BYTES).to_bytes(_LENGTH_BYTES, "big")
+            self._file.write(self._packed)
 
     def batches(self, size: int = BATCH_CHUNKS) -> Iterator[list[Chunk]]:
         """All chunks from the first one on, up to `size` at a time; never an empty list."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import text
 
 from consumer.postgres.database import Database
@@ -17,8 +17,7 @@ PAGE_CHUNKS = 200
 _ORDER = ("created_at", "conversation_id", "chunk_index", "content", "title")
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(msgspec.Struct, frozen=True, gc=False):
     """A piece of one conversation, as specification 3 cuts it. `token_count` is `len(content) // 4`."""
 
     conversation_id: str
@@ -69,7 +68,7 @@ class Chunks:
 
 
 def _columns(batch: Sequence[Chunk]) -> dict[str, list[Any]]:
-    names = [field.name for field in fields(Chunk)]
+    names = Chunk.__struct_fields__
     return {name: [getattr(chunk, name) for chunk in batch] for name in names}
 
 

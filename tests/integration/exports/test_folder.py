@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -74,6 +77,50 @@ def test_a_folder_that_is_missing_or_empty_is_the_operators_trouble(root: Path, 
     assert type(_fails(tmp_path / "empty", "exports/a.json")) is OperatorTrouble
     assert type(_fails(tmp_path / "nowhere", "exports/a.json")) is OperatorTrouble
     assert type(_fails(root / "exports" / "ada" / "é x.json", "exports/a.json")) is OperatorTrouble
+
+
+@pytest.fixture
+def foreign() -> Iterator[Path]:
+    """A folder of somebody else's with two files, read by a process that isn't root, as far as this one can stop being root."""
+    folder = Path(tempfile.mkdtemp(prefix="full-pass-"))
+    (folder / "exports" / "ada").mkdir(parents=True)
+    for name in ("exports/a.json", "exports/ada/b.json"):
+        (folder / name).write_bytes(b"[]")
+    folder.chmod(0o755)
+    was_root = os.geteuid() == 0
+    if was_root:
+        os.setresuid(65534, 65534, 0)
+    yield folder
+    if was_root:
+        os.setresuid(0, 0, 0)
+    for path in (folder / "exports", folder):
+        path.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def _without_rights(path: Path) -> None:
+    """Only its owner can take a file's rights away."""
+    user = os.geteuid()
+    os.setresuid(path.stat().st_uid, path.stat().st_uid, -1)
+    path.chmod(0)
+    os.setresuid(user, user, -1)
+
+
+def test_one_file_that_is_denied_ends_its_own_run(foreign: Path) -> None:
+    _without_rights(foreign / "exports" / "a.json")
+    _without_rights(foreign / "exports" / "ada")
+    for path in ("exports/a.json", "exports/ada/b.json"):
+        error = _fails(foreign, path)
+        assert type(error) is FinalError
+        assert error.code is ErrorCode.EXPORT_UNAVAILABLE
+
+
+@pytest.mark.parametrize("denied", [".", "exports"])
+def test_a_folder_that_is_denied_is_the_operators_trouble(foreign: Path, denied: str) -> None:
+    _without_rights(foreign / denied)
+    error = _fails(foreign, "exports/a.json")
+    assert type(error) is OperatorTrouble
+    assert "EXPORT_STORE_URL" in error.detail
 
 
 @pytest.mark.parametrize("change", ["append", "overwrite", "truncate"])

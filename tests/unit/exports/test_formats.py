@@ -86,32 +86,45 @@ def test_conversations_before_the_damage_dont_save_a_file_that_is_cut_off() -> N
         _fails(content[:end])
 
 
-# gzip
+# What a file is by its first bytes
 
 
-def test_gzip_is_known_by_its_first_bytes() -> None:
-    assert _said(gzip.compress(_json("a", "b"))) == ["a", "b"]
-    assert _said(gzip.compress(b"\xef\xbb\xbf" + _json("a"))) == ["a"]
+@pytest.mark.parametrize(("content", "said"), [
+    (b"", "empty"), (gzip.compress(b""), "empty"), (bytes(5_000), "zeros"), (b"<!DOCTYPE html><html>", "HTML"),
+    (b"\xef\xbb\xbf<html>", "HTML"), (b"\r\n <html>", "HTML"),
+    (b"Rar!\x1a\7", "RAR"), (b"7z\xbc\xaf\x27\x1c", "7-Zip"), (b"BZh91AY", "bzip2"), (b"\xfd7zXZ\0", "xz"),
+    (b"\x28\xb5\x2f\xfd\4", "Zstandard"), (b"%PDF-1.7", "PDF"), (gzip.compress(b"PK\3\4"), "inside of another file"),
+])  # fmt: skip
+def test_a_file_that_is_known_to_be_something_else_is_called_so(content: bytes, said: str) -> None:
+    detail = _fails(content).detail
+    assert said in detail
+    assert "expected JSON" in detail
 
 
-def test_gzip_of_several_members_and_with_zeros_behind_is_one_file() -> None:
-    content = _json("a", "b")
-    assert _said(gzip.compress(content[:10]) + gzip.compress(content[10:]) + b"\0" * 100) == ["a", "b"]
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+def test_text_in_utf_16_or_32_is_unreadable_and_says_so(encoding: str) -> None:
+    """Windows writes UTF-16 where somebody sends a text through its shell."""
+    for text in (_json("a").decode(), '{"conversations": []}', " [\n]"):
+        for content in (text.encode(encoding), ("\ufeff" + text).encode(encoding), gzip.compress(text.encode(encoding))):
+            assert "UTF-8" in _fails(content).detail
 
 
-def test_gzip_that_is_cut_off_anywhere_is_unreadable() -> None:
-    content = gzip.compress(_json("a", "b"))
-    for end in range(2, len(content)):
-        _fails(content[:end])
+@pytest.mark.parametrize(
+    "content", [b" \n\t ", b" " * 5_000_000, b"null", b"3", b'"x"', b"true", b"\xef\xbb\xbf", b"conversations"]
+)
+def test_what_is_no_array_and_no_object_is_unreadable(content: bytes) -> None:
+    for each in (content, gzip.compress(content), _zip({"conversations.json": content})):
+        _fails(each)
 
 
-def test_gzip_that_is_damaged_or_goes_on_is_unreadable() -> None:
-    content = gzip.compress(_json("a", "b"))
-    _fails(content + b"more")
-    _fails(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
-    _fails(content + gzip.compress(b"]"))
-    _fails(gzip.compress(b""))
-    _fails(gzip.compress(gzip.compress(_json("a"))))
+def test_json_lines_are_no_export() -> None:
+    _fails(b"\n".join(json.dumps(simple(text)).encode() for text in "abc"))
+    _fails(b"[]\n[]")
+
+
+def test_a_file_that_is_shorter_than_any_first_bytes_is_unreadable() -> None:
+    for content in (b"P", b"PK", b"PK\3", b"PK\3\4", b"\x1f", b"\x1f\x8b", b"\x1f\x8b\x08", b"{", b"["):
+        _fails(content)
 
 
 # ZIP

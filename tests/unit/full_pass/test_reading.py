@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from consumer.errors import FinalError
 from consumer.exports.file import ExportFile
 from consumer.exports.limits import ExportLimits
+from consumer.exports.stopping import Stop
 from consumer.exports.store import ExportStore
 from consumer.full_pass.reading import ReadExport, read_export
 from consumer.full_pass.spool import Spool
@@ -35,7 +36,7 @@ class _MemoryStore(ExportStore):
     def __init__(self, file: ExportFile) -> None:
         self.file = file
 
-    def open(self, storage_path: str) -> ExportFile:
+    def open(self, storage_path: str, stop: Stop | None = None) -> ExportFile:
         return self.file
 
 
