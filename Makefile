@@ -7,7 +7,7 @@ PIN := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsaf
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit check lint types imports schemas drift format constraints audit bench clean
+.PHONY: help install demo test unit check lint types imports schemas drift format constraints audit bench fuzz clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 14
@@ -62,6 +62,9 @@ constraints: $(READY) ## pin all packages anew, with hashes; of these, what the 
 
 audit: $(READY) ## look for known vulnerabilities in the pinned packages
 	@$(BIN)/pip-audit --requirement constraints.txt --disable-pip --require-hashes
+
+fuzz: $(READY) ## damage exports at random and read them; ARGS="--seconds 60 --seed 7"
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: $(READY) ## print the benchmarks
 	@$(BIN)/python -m benchmarks.intake

@@ -59,9 +59,10 @@ def split(
             window.advance(size)
             yield value, True
     else:
-        raise unreadable("expected a JSON array or object, and it begins with something else")
+        came = "it begins with something else" if opening else "there is nothing but white space"
+        raise unreadable(f"expected a JSON array or object, and {came}")
     if window.skip_space()[1]:
-        raise unreadable("there is text after its end")
+        raise unreadable("there is text after its end; expected one JSON value, not one on each line")
 
 
 def _enter_conversations(window: Window) -> bool:

@@ -84,10 +84,11 @@ class OddExports:
         """An element of an export that mostly is a conversation."""
         makers = {"mapping": self._mapping, "messages": self._simplified, "chat_messages": self._claude}
         made: dict[str, Any] = {}
-        for name in self._chance.choice([("mapping",), ("mapping",), ("messages",), ("chat_messages",), tuple(makers)]):
-            made[name] = self._perhaps([] if self._seldom() else {} if self._seldom() else makers[name]())
+        for name in self._chance.choice([("mapping",)] * 4 + [("messages",), ("chat_messages",), tuple(makers)]):
+            made[name] = self._perhaps(self._chance.choice([[], {}]) if self._chance.randrange(10) == 0 else makers[name]())
         keys = list(made["mapping"]) if isinstance(made.get("mapping"), dict) else []
-        made |= {"current_node": self._perhaps(self._chance.choice([*keys, *keys, "gone", None]))}
+        current = self._chance.choice(keys) if keys and self._chance.randrange(2) else self._chance.choice(["gone", None])
+        made |= {"current_node": self._perhaps(current)}
         made |= {name: self._perhaps(self._chance.choice(TEXTS)) for name in self._some(("title", "name"), 2)}
         times = NUMBERED_TIMES + NAMED_TIMES
         made |= {
@@ -97,8 +98,8 @@ class OddExports:
         return self._doubled(made)
 
     def _mapping(self) -> dict[str, Any]:
-        keys = self._some(KEYS, 6)
-        links = self._tree(keys) if self._often() else {key: self._links(keys) for key in keys}
+        keys = self._some(KEYS, 7)
+        links = self._tree(keys) if self._chance.randrange(2) else {key: self._links(keys) for key in keys}
         nodes = {key: self._perhaps(self._doubled(self._without({**links[key], "message": self._message()}))) for key in keys}
         return dict(self._some(tuple(nodes.items()), len(nodes), len(nodes)))
 
@@ -191,7 +192,7 @@ class OddExports:
 
     def _doubled(self, members: dict[str, Any]) -> Any:
         """With one of the names twice, seldom; the last one counts."""
-        if not members or self._chance.randrange(20):
+        if not members or self._chance.randrange(12):
             return members
         again = (self._chance.choice(sorted(members)), self._odd())
         return Pairs(self._chance.choice([[again, *members.items()], [*members.items(), again]]))

@@ -54,10 +54,11 @@ def found_naively(documents: list[bytes]) -> list[Found | int] | None:
         elements = read_naively(documents)
     except Unreadable:
         return None
-    return [each if isinstance(each, int) else _shortened(each) for each in elements]
+    return [each if isinstance(each, int) else shortened(each) for each in elements]
 
 
-def _shortened(each: Found) -> Found:
+def shortened(each: Found) -> Found:
+    """As much of a conversation as the reader keeps."""
     messages = tuple((role, text[:KEPT_CHARS]) for role, text in each.messages)
     return replace(
         each, conversation_id=each.conversation_id[:KEPT_CHARS_OF_ID], title=each.title[:KEPT_CHARS_OF_TITLE], messages=messages
@@ -80,7 +81,7 @@ def _compare(chance: Random, documents: list[bytes], note: object = "") -> None:
     assert found_by_us(packed(documents, chance)) == found_naively(documents), (note, documents)
 
 
-@settings(max_examples=EXAMPLES or 40, deadline=None, derandomize=not EXAMPLES, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES or 50, deadline=None, derandomize=not EXAMPLES, suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=False))
 def test_the_reader_finds_what_the_specification_says(chance: Random) -> None:
     _compare(chance, OddExports(chance).documents())
@@ -89,34 +90,44 @@ def test_the_reader_finds_what_the_specification_says(chance: Random) -> None:
 @pytest.mark.parametrize("part", range(4))
 def test_the_reader_finds_what_the_specification_says_many_times(part: int) -> None:
     """Chance of its own is faster than hypothesis's, so it gets further; only what it finds is larger."""
-    for number in range((EXAMPLES or 640) // 4):
+    for number in range((EXAMPLES or 1_200) // 4):
         seed = f"{SEED}.{part}.{number}"
         chance = Random(seed)
         _compare(chance, OddExports(chance).documents(), seed)
 
 
+def _compare_large(data: bytes, piece_bytes: int, note: object) -> None:
+    """The same is found where a conversation is too large to be read at once."""
+    [expected] = read_naively([b"[" + data + b"]"])
+    found = read_large(memoryview(data), piece_bytes)
+    if isinstance(expected, int):
+        assert isinstance(found, str), note
+        return
+    assert isinstance(found, tuple), note
+    raw, messages = found
+    ours = Conversation(0, id_of(raw) or "conv_0", title_of(raw), create_time_of(raw), messages)
+    assert _as_found(ours) == shortened(expected), note
+
+
 @pytest.mark.parametrize("piece_bytes", [500, 1_000, 6_000])
 def test_a_conversation_that_is_too_large_to_be_read_at_once_says_the_same(piece_bytes: int) -> None:
-    for number in range(EXAMPLES or 100):
+    for number in range(EXAMPLES or 250):
         seed = f"{SEED}.large.{piece_bytes}.{number}"
         chance = Random(seed)
         data = Spelling(chance).text(OddExports(chance).conversation()).encode("utf-8", "surrogatepass")
-        [expected] = read_naively([b"[" + data + b"]"])
-        found = read_large(memoryview(data), piece_bytes)
-        if isinstance(expected, int):
-            assert isinstance(found, str), (seed, data)
-            continue
-        assert isinstance(found, tuple), (seed, data)
-        raw, messages = found
-        ours = Conversation(0, id_of(raw) or "conv_0", title_of(raw), create_time_of(raw), messages)
-        assert _as_found(ours) == _shortened(expected), (seed, data)
+        _compare_large(data, piece_bytes, (seed, data))
 
 
-def test_a_conversation_of_megabytes_says_the_same() -> None:
-    texts = ["a", "x" + "é" * 40_000, " " * 1_000_000 + "b", "x\u2003" + "\u2003" * 400_000 + "\u2003c", "d" * 9_000]
-    made = {"mapping": {text[:1]: {"message": {"author": {"role": "user"}, "content": [" " * 6_000, text]}} for text in texts}}
-    document = json.dumps([made, {"messages": []}], ensure_ascii=False).encode()
-    assert found_by_us(document) == found_naively([document])
+@pytest.mark.parametrize(
+    "text",
+    ["a", "x" + "é" * 40_000, " " * 1_000_000 + "b", "x\u2003" + "\u2003" * 400_000, "\u2003" * 70_000 + "c", "\n" * 9_000],
+)
+def test_a_text_of_megabytes_says_the_same(text: str) -> None:
+    for content in ([" " * 6_000, text], {"text": text, "parts": ["p"]}, text):
+        made = {"mapping": {"a": {"message": {"author": {"role": "user"}, "content": content}}}, "title": text, "id": text}
+        data = json.dumps(made, ensure_ascii=False).encode()
+        _compare_large(data, 1_000, content)
+        assert found_by_us(b"[" + data + b"]") == found_naively([b"[" + data + b"]"])
 
 
 def test_a_file_that_is_cut_off_or_goes_on_after_its_end_is_unreadable() -> None:

@@ -20,6 +20,7 @@ from schemas.events import ErrorCode
 from tests.acceptance import reference
 from tests.unit.exports.naive_reader import Found, Unreadable, read_naively
 from tests.unit.exports.odd_exports import TEXTS, OddExports
+from tests.unit.exports.test_against_the_naive_reader import shortened
 from tests.unit.full_pass import naive_texts
 from tests.unit.full_pass.test_reading import COMPLETED_AT, _read
 
@@ -135,7 +136,7 @@ def test_a_read_export_is_what_the_specification_says_from_its_bytes_to_chunks_a
             elements = read_naively([document])
         except Unreadable:
             continue
-        talks = [_shortened(each) for each in elements if isinstance(each, Found) and each.messages]
+        talks = [shortened(each) for each in elements if isinstance(each, Found) and each.messages]
         with capture_logs():
             if not talks:
                 _require_empty(document)
@@ -148,11 +149,6 @@ def test_a_read_export_is_what_the_specification_says_from_its_bytes_to_chunks_a
         )
         assert chunks == [chunk for talk in talks for chunk in to_chunks(_ours(talk), COMPLETED_AT)], number
         assert list(read.block().parts) == naive_texts.parts(naive_texts.chosen(talks), 600_000), number
-
-
-def _shortened(talk: Found) -> Found:
-    """With a title that is no longer than any title is."""
-    return replace(talk, title=talk.title[:5_000])
 
 
 def _require_empty(document: bytes) -> None:
