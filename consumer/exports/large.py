@@ -42,7 +42,8 @@ _BLOCK: _Shape = {"type": {}, "text": {}}
 _CONTENT: _Shape = {"content_type": {}, "text": {}, "parts": _PART}
 _FLAGS: _Shape = {"is_user_system_message": {}, "is_visually_hidden_from_conversation": {}}
 _MESSAGE: _Shape = {"author": {"role": {}}, "content": _CONTENT, "metadata": _FLAGS, "recipient": {}}
-_NODE: _Shape = {"message": _MESSAGE, "parent": {}, "children": {}}
+_IDS: _Shape = {"id": {}}  # of an array of strings
+_NODE: _Shape = {"message": _MESSAGE, "parent": {}, "children": _IDS}
 _SIMPLIFIED: _Shape = {"role": {}, "content": _CONTENT}
 _CLAUDE: _Shape = {"sender": {}, "content": _BLOCK, "text": {}}
 
@@ -151,10 +152,21 @@ class _Reader:
             return {
                 name: value for name in self._names(walk) for value in [self._reduced(walk, shape.get(name, {}))] if name in shape
             }
+        if walk.first == b"[" and shape is _IDS:
+            return self._ids(walk)
         if walk.first == b"[" and shape:
             return self._parts(walk, _BLOCK if shape is _BLOCK else _PART)
         walk.take()
         return None
+
+    def _ids(self, walk: Walk) -> list[str]:
+        ids = []
+        for _ in walk.items():
+            found = self._reduced(walk, {})
+            if isinstance(found, str):
+                ids.append(found)
+                _require_room(len(ids))
+        return ids
 
     def _parts(self, walk: Walk, shape: _Shape) -> list[Any]:
         """The first parts that have a text, as many as are ever looked at."""

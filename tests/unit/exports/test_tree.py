@@ -111,3 +111,11 @@ def test_links_of_the_wrong_type_count_as_absent(wrong: Any) -> None:
 def test_a_long_conversation_is_walked_without_recursion() -> None:
     nodes = {str(n): node(str(n), str(n - 1) if n else None, [str(n + 1)]) for n in range(5_000)}
     assert texts({"mapping": nodes, "current_node": "4999"}) == texts({"mapping": nodes}) == [str(n) for n in range(5_000)]
+
+
+def test_children_that_are_many_are_children() -> None:
+    """A node of more than 1 MiB is reduced before it is decoded."""
+    ids = [f"{number:036d}" for number in range(30_000)]
+    nodes = {"root": node("root", None, ids), **{each: node(None) for each in ids}}
+    nodes |= {ids[0]: node("other"), ids[-1]: node("last")}
+    assert texts(_tree(**nodes)) == ["root", "last"]
