@@ -17,7 +17,7 @@ from consumer.claude.gate import Claude
 from consumer.errors import ConfigurationError, FullPassError
 from consumer.executor import Executor
 from consumer.exports.store import ExportStore
-from consumer.full_pass.run import Parts, full_pass, limits_of
+from consumer.full_pass.run import Parts, limits_of, traced_full_pass
 from consumer.health import Health
 from consumer.kafka.alerts import Alerts
 from consumer.kafka.broker import BrokerProbe
@@ -36,6 +36,7 @@ from consumer.postgres.retention import Retention
 from consumer.postgres.runs import Ledger
 from consumer.postgres.spend import Spend
 from consumer.settings import Settings, required
+from consumer.traces import Traces
 
 PARTS = ("intake", "executor", "relay", "alerts")
 FIRST_RESTART_SECONDS = 0.2
@@ -56,6 +57,7 @@ class Worker:
     database: Database
     health: Health = field(default_factory=Health)
     metrics: Metrics = field(default_factory=Metrics)
+    traces: Traces = field(default_factory=Traces.from_environment)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     claude: Claude | None = None
@@ -99,6 +101,7 @@ async def run_worker(settings: Settings, parts: frozenset[str]) -> None:
         finally:
             if worker.claude is not None:
                 await worker.claude.close()
+            await asyncio.to_thread(worker.traces.close)
     _log.info("worker_stopped")
 
 
@@ -133,7 +136,7 @@ def _builders(worker: Worker, parts: frozenset[str]) -> dict[str, Callable[[asyn
                 ledger,
                 pass_parts.profiles,
                 pass_parts.claude,
-                partial(full_pass, parts=pass_parts),
+                partial(traced_full_pass, parts=pass_parts),
                 health=health,
                 metrics=metrics,
                 tasks=tasks,
@@ -144,7 +147,7 @@ def _builders(worker: Worker, parts: frozenset[str]) -> dict[str, Callable[[asyn
 
 def _pass_parts(worker: Worker, ledger: Ledger) -> Parts:
     settings, database = worker.settings, worker.database
-    worker.claude = Claude(settings, Answers(database), Spend(database), worker.metrics)
+    worker.claude = Claude(settings, Answers(database), Spend(database), worker.metrics, worker.traces)
     return Parts(
         ledger=ledger,
         profiles=Profiles(database),
@@ -152,6 +155,7 @@ def _pass_parts(worker: Worker, ledger: Ledger) -> Parts:
         exports=ExportStore.from_url(required(settings.export_store_url, "EXPORT_STORE_URL")),
         claude=worker.claude,
         metrics=worker.metrics,
+        traces=worker.traces,
         health=worker.health,
         limits=limits_of(settings),
         facts_tokens_per_call=settings.facts_tokens_per_call,

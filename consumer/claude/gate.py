@@ -21,6 +21,7 @@ from consumer.metrics import Metrics
 from consumer.postgres.answers import NOTHING, Answers, BilledAnswer, Bought
 from consumer.postgres.spend import Spend
 from consumer.settings import Settings
+from consumer.traces import Traces
 from schemas.events import ErrorCode
 
 TRIES = 5
@@ -37,7 +38,7 @@ _log = get_log("claude")
 class Claude:
     """The model API of one worker: the SDK's client, Pace, the record."""
 
-    def __init__(self, settings: Settings, answers: Answers, spend: Spend, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, answers: Answers, spend: Spend, metrics: Metrics, traces: Traces) -> None:
         """Open no connection yet.
 
         Raises:
@@ -48,6 +49,7 @@ class Claude:
         self.backoff_seconds = settings.retry_backoff_seconds
         self.answers = answers
         self.metrics = metrics
+        self.traces = traces
         most_usd = settings.max_cost_usd_per_day
         self.day = DayBudget(spend, None if most_usd is None else Decimal(str(most_usd)))
         self._most_run_usd = Decimal(str(settings.max_run_cost_usd))
@@ -134,8 +136,10 @@ class RunClaude:
     async def _buy(self, request: Request, sha256: str) -> Message:
         async def once(call: Call) -> Message | Trouble:
             await self._claude.day.require_room()
-            with self._claude.metrics.model_call_seconds.labels(request.kind).time():
+            timed = self._claude.metrics.model_call_seconds.labels(request.kind).time()
+            with timed, self._claude.traces.model_call(self.model, request.kind) as span:
                 outcome = await self._claude.api.create(request)
+                span.set_attributes(_told(outcome))
             if isinstance(outcome, Trouble):
                 self._count(request, outcome.outcome)
             else:
@@ -227,6 +231,17 @@ async def _last_seconds_of(task: asyncio.Task[None]) -> None:
     await asyncio.wait({task})
     if task.cancelled() or task.exception() is not None:
         _log.error("answer_not_recorded", exc_info=None if task.cancelled() else task.exception())
+
+
+def _told(outcome: Message | Trouble) -> dict[str, str | int]:
+    """What a span says of a call."""
+    if isinstance(outcome, Trouble):
+        return {"error.type": outcome.outcome}
+    return {
+        "gen_ai.usage.input_tokens": outcome.input_tokens,
+        "gen_ai.usage.output_tokens": outcome.output_tokens,
+        "gen_ai.response.finish_reasons": outcome.stop_reason if outcome.stop_reason in _STOP_REASONS else "other",
+    }
 
 
 def _to_answer(sha256: str, message: Message, *, recorded: bool) -> Answer:

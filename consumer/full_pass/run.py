@@ -26,6 +26,7 @@ from consumer.postgres.chunks import Chunks
 from consumer.postgres.profiles import Profiles
 from consumer.postgres.runs import Claim, Ledger
 from consumer.settings import Settings
+from consumer.traces import Traces
 
 _log = get_log("full_pass")
 
@@ -50,6 +51,7 @@ class Parts:
     exports: ExportStore
     claude: Claude
     metrics: Metrics
+    traces: Traces
     health: Health
     limits: ExportLimits
     facts_tokens_per_call: int
@@ -64,9 +66,16 @@ class Parts:
             LostLease: before the stage begins, when another worker has the run.
         """
         await self.ledger.enter_stage(run, name, self.lease_seconds)
-        with structlog.contextvars.bound_contextvars(stage=name), self.metrics.stage_seconds.labels(name).time():
+        timed = self.metrics.stage_seconds.labels(name).time()
+        with structlog.contextvars.bound_contextvars(stage=name), timed, self.traces.span(name):
             _log.info("stage_started")
             yield
+
+
+async def traced_full_pass(run: Claim, parts: Parts) -> None:
+    """`full_pass` as one span in the trace of the run's completion event."""
+    with parts.traces.run(run.traceparent, run_id=str(run.run_id), generation=run.generation, attempt=run.attempt):
+        await full_pass(run, parts)
 
 
 async def full_pass(run: Claim, parts: Parts) -> None:

@@ -17,6 +17,7 @@ from consumer.postgres.database import Database
 from consumer.postgres.runs import Claim
 from consumer.postgres.spend import Spend
 from consumer.settings import Settings
+from consumer.traces import Traces
 from schemas.events import SECTION_NAMES
 from tests.integration.postgres_world import World, a_world
 
@@ -60,7 +61,7 @@ async def at_work(world: World, carry: Carry, **changes: Any) -> AsyncIterator[W
     settings = settings_for(world.database.url, **changes)
     database = Database(world.database.url, settings.lease_seconds, connections=8)
     worker = Worker(settings, database)
-    claude = Claude(settings, world.answers, Spend(database), worker.metrics)
+    claude = Claude(settings, world.answers, Spend(database), worker.metrics, Traces.off())
     work = Work(World(database), worker, claude)
 
     async def carry_and_note(claim: Claim) -> None:

@@ -23,6 +23,7 @@ from consumer.postgres.database import Database
 from consumer.postgres.migrating import upgrade
 from consumer.postgres.spend import Spend
 from consumer.settings import Settings
+from consumer.traces import Traces
 from sandbox.anthropic import StandIn
 from tests.integration.raw_server import raw_server
 
@@ -77,7 +78,7 @@ async def a_world(database_url: str, **changes: Any) -> AsyncIterator[World]:
     async with StandIn() as stand_in:
         named: dict[str, Any] = {"ANTHROPIC_API_KEY": "sk-ant-test", "ANTHROPIC_BASE_URL": stand_in.url}
         settings = Settings(**{**named, "retry_backoff_seconds": 0.01, **changes})
-        claude = Claude(settings, Answers(database), Spend(database), Metrics())
+        claude = Claude(settings, Answers(database), Spend(database), Metrics(), Traces.off())
         try:
             yield World(claude, stand_in, database)
         finally:
@@ -89,7 +90,7 @@ async def a_world(database_url: str, **changes: Any) -> AsyncIterator[World]:
 async def another_worker(world: World, **changes: Any) -> AsyncIterator[World]:
     """A second worker's gate to the same stand-in and database."""
     named: dict[str, Any] = {"ANTHROPIC_API_KEY": "sk-ant-test", "ANTHROPIC_BASE_URL": world.stand_in.url}
-    claude = Claude(Settings(**{**named, **changes}), Answers(world.database), Spend(world.database), Metrics())
+    claude = Claude(Settings(**{**named, **changes}), Answers(world.database), Spend(world.database), Metrics(), Traces.off())
     try:
         yield World(claude, world.stand_in, world.database)
     finally:

@@ -21,6 +21,7 @@ from consumer.postgres.chunks import Chunk
 from consumer.postgres.database import Database
 from consumer.postgres.spend import Spend
 from consumer.settings import Settings
+from consumer.traces import Traces
 from sandbox.anthropic import StandIn
 
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
@@ -69,7 +70,9 @@ async def a_world(database_url: str, latency_seconds: float = 0) -> AsyncIterato
     database = Database(database_url)
     async with StandIn(latency_seconds=latency_seconds) as stand_in:
         named: dict[str, Any] = {"ANTHROPIC_API_KEY": "sk-ant-test", "ANTHROPIC_BASE_URL": stand_in.url}
-        claude = Claude(Settings(**named, retry_backoff_seconds=0.01), Answers(database), Spend(database), Metrics())
+        claude = Claude(
+            Settings(**named, retry_backoff_seconds=0.01), Answers(database), Spend(database), Metrics(), Traces.off()
+        )
         try:
             yield World(claude, stand_in, database, uuid4())
         finally:
