@@ -34,7 +34,7 @@ MOST_MESSAGES = 250_000
 """Nodes or messages of one conversation: letting go of more at once would hold the event loop up, too."""
 
 _STRING_PIECE_BYTES = 64 * 1024  # at least 5,461 characters
-_WHOLE = re.compile(rb'(?:[^"\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+', re.DOTALL)
+_WHOLE = re.compile(rb'(?:[^"\\]++|(?=\\u[0-9a-fA-F]{4})......|(?=\\[^u])..)*+', re.DOTALL)
 
 _Shape = Mapping[str, "_Shape"]
 _PART: _Shape = {"text": {}}

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 PIECE_BYTES = 1024 * 1024
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
-_IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+# No alternative can fail once it has begun: before Python 3.11.5 a possessive group goes on from where the last one failed.
+_IN_STRING = re.compile(rb'(?:[^"\\]++|(?=\\.)..)*+', re.DOTALL)
 _SCALAR = re.compile(rb'[^][{}",:\s]++')
-_TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+(?:([{\[])|([}\]])|(")|)', re.DOTALL)
-_OPENED, _CLOSED, _LONG_STRING = 1, 2, 3
+_TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|(")(?:[^"\\]++|(?=\\.)..)*+("?))*+(?:([{\[])|([}\]])|)', re.DOTALL)
+_STRING, _ITS_END, _OPENED, _CLOSED = 1, 2, 3, 4
 _QUOTE = ord('"')
 
 Text = bytes | bytearray | memoryview
@@ -64,15 +65,17 @@ def _end_of_string(text: Text, at: int) -> int | None:
 def _end_of_brackets(text: Text, at: int, depth: int = 0) -> int | None:
     while at < len(text):
         match = _TO_BRACKET.match(text, at, at + PIECE_BYTES)
-        found, at = (match.lastindex, match.end()) if match else (None, at)
-        if found == _OPENED:
+        if match is None:
+            return None
+        at = match.end()
+        if match.lastindex == _OPENED:
             depth += 1
-        elif found == _CLOSED:
+        elif match.lastindex == _CLOSED:
             depth -= 1
             if not depth:
                 return at
-        elif found == _LONG_STRING:
-            end = _end_of_string(text, at - 1)
+        elif match[_ITS_END] == b"":
+            end = _end_of_string(text, match.start(_STRING))
             if end is None:
                 return None
             at = end
