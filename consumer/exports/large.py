@@ -149,15 +149,21 @@ class _Reader:
         if walk.first == b'"':
             return _beginning(walk.take())
         if walk.first == b"{" and shape:
-            return {
-                name: value for name in self._names(walk) for value in [self._reduced(walk, shape.get(name, {}))] if name in shape
-            }
+            return self._members(walk, shape)
         if walk.first == b"[" and shape is _IDS:
             return self._ids(walk)
         if walk.first == b"[" and shape:
             return self._parts(walk, _BLOCK if shape is _BLOCK else _PART)
         walk.take()
         return None
+
+    def _members(self, walk: Walk, shape: _Shape) -> dict[str, Any]:
+        found = {}
+        for name in self._names(walk):
+            value = self._reduced(walk, shape.get(name, {}))
+            if name in shape:
+                found[name] = value
+        return found
 
     def _ids(self, walk: Walk) -> list[str]:
         ids = []
