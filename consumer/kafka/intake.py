@@ -89,7 +89,6 @@ class Intake:
 
     async def _read(self, consumer: AIOKafkaConsumer, ownership: _Ownership) -> _Batch | None:
         """The next batch, validated in slices between which other tasks run: leases are renewed on the same event loop."""
-        owned = ownership.number
         try:
             fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=BATCH_RECORDS)
         except KafkaError as error:
@@ -101,7 +100,8 @@ class Intake:
             ) from None
         if not fetched:
             return None
-        batch = _Batch(owned, {partition: records[-1].offset + 1 for partition, records in fetched.items()})
+        # A fetch may begin before a rebalance and end after it: what it brings is of the assignment that holds now.
+        batch = _Batch(ownership.number, {partition: records[-1].offset + 1 for partition, records in fetched.items()})
         slice_records = slice_bytes = 0
         for record in chain.from_iterable(fetched.values()):
             try:

@@ -113,8 +113,8 @@ class Relay:
                 message = to_message(row)
                 topic = self._topics.names.of(row.event_type)
                 sent = await producer.send(topic, message.value, message.key, headers=message.headers)
-            sent.add_done_callback(_looked_at)
-            sending.append(sent)
+                sent.add_done_callback(_looked_at)
+                sending.append(sent)
             metadata = to_metadata(row.event_id for row in rows)
             await producer.send_offsets_to_transaction({self._place: OffsetAndMetadata(0, metadata)}, self._name)
             await asyncio.gather(*sending)  # aiokafka would commit without those that the broker refused

@@ -33,11 +33,11 @@ class Retention:
 _OLD_ANSWERS = text(f"""
     DELETE FROM full_pass_model_calls WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM full_pass_model_calls
-        WHERE created_at < statement_timestamp() - make_interval(secs => :days * 86400) LIMIT {BATCH_ROWS}))
+        WHERE created_at < statement_timestamp() - make_interval(secs => CAST(:days AS float8) * 86400) LIMIT {BATCH_ROWS}))
 """)
 
 _OLD_OUTBOX = text(f"""
     DELETE FROM full_pass_outbox WHERE id = ANY(ARRAY(
         SELECT id FROM full_pass_outbox
-        WHERE published_at < statement_timestamp() - make_interval(secs => :days * 86400) LIMIT {BATCH_ROWS}))
+        WHERE published_at < statement_timestamp() - make_interval(secs => CAST(:days AS float8) * 86400) LIMIT {BATCH_ROWS}))
 """)
