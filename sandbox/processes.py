@@ -19,6 +19,8 @@ from sandbox.errors import SandboxError
 _CLOCK_SHIFT_SECONDS = 5.0  # a process's start time is counted from the boot time, which a set clock moves
 _LOOK_AGAIN_SECONDS = 0.02
 _GONE_SECONDS = 10.0
+_STOPPED_SECONDS = 10.0
+_STATES_AT_REST = ("T", "t", "Z", "X")  # proc(5): stopped, traced, ended
 _TAIL_LINES = 20
 _TAIL_BYTES = 16_384
 
@@ -142,10 +144,24 @@ def kill(process: psutil.Process) -> None:
 
 
 def freeze(process: psutil.Process) -> None:
-    """SIGSTOP the process and its children: it keeps its connections and answers nobody."""
-    for member in _family(process):
+    """SIGSTOP the process and its children, and wait until all are stopped: they keep their connections and answer nobody."""
+    family = _family(process)
+    for member in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             member.suspend()
+    if not wait_until(lambda: all(map(_is_stopped, family)), process, _STOPPED_SECONDS):
+        raise SandboxError(f"process {process.pid} is not stopped {_STOPPED_SECONDS:.0f} s after SIGSTOP.")
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    """Whether no thread of it runs: each of them stops when it comes to look, and until then may answer."""
+    try:
+        if not psutil.LINUX:
+            return bool(process.status() == psutil.STATUS_STOPPED)
+        stats = [stat.read_text() for stat in Path(f"/proc/{process.pid}/task").glob("*/stat")]
+    except (psutil.NoSuchProcess, OSError):  # it ended in between
+        return not process.is_running()
+    return all(stat.rpartition(") ")[2].startswith(_STATES_AT_REST) for stat in stats)
 
 
 def thaw(process: psutil.Process) -> None:
