@@ -256,6 +256,18 @@ def test_published_events_are_marked_once_and_no_longer_read(database_url: str) 
     in_world(database_url, work)
 
 
+def test_a_fraction_of_a_day_is_kept_as_such(database_url: str) -> None:
+    async def work(world: World) -> None:
+        claim = await world.started()
+        await world.answers.record(claim.run_id, claim.user_id, billed())
+        await world.sql("UPDATE full_pass_model_calls SET created_at = now() - interval '11 hours'")
+        assert await Retention(world.database, 0.5).expire() == (0, 0)
+        await world.sql("UPDATE full_pass_model_calls SET created_at = now() - interval '13 hours'")
+        assert await Retention(world.database, 0.5).expire() == (1, 0)
+
+    in_world(database_url, work)
+
+
 @pytest.mark.guarantee("G11")
 def test_recorded_answers_and_published_events_expire_and_nothing_else(database_url: str) -> None:
     async def work(world: World) -> None:

@@ -19,7 +19,7 @@ from consumer.metrics import Metrics
 from consumer.postgres.database import DatabaseUnavailable
 from consumer.postgres.wakeups import Wakeups
 from sandbox.kafka import KafkaServer
-from schemas.events import event_id_of
+from schemas.events import MemorySaved, V2Failed, event_id_of
 from tests.integration.kafka_environment import Environment, a_failure, a_memory, an_environment, limit_topic, until
 from tests.integration.part_process import kill_when
 from tests.integration.wire import Proxy, is_kafka_request
@@ -184,24 +184,27 @@ def test_a_relay_killed_while_kafka_commits_has_sent_everything_once(
 
 
 @pytest.mark.guarantee("G5")
+@pytest.mark.parametrize("refused", [0, 1, 2], ids=["the first", "one amid others", "the last"])
 def test_a_batch_of_which_the_broker_refuses_one_event_is_not_committed_without_it(
-    kafka: KafkaServer, database_url: str, topic_prefix: str
+    kafka: KafkaServer, database_url: str, topic_prefix: str, refused: int
 ) -> None:
     """The client itself would commit the rest, and the relay would then mark what never arrived."""
+    events: list[MemorySaved | V2Failed] = [a_memory(1), a_memory(2)]
+    events.insert(refused, a_failure(3))
 
     async def scenario() -> None:
         async with an_environment(kafka.bootstrap_servers, database_url, topic_prefix) as env:
             await limit_topic(env, env.topics.names.failed, 100)
-            await env.announce(a_memory(1), a_failure(2))
+            await env.announce(*events)
             with pytest.raises(KafkaTrouble, match="MessageSizeTooLarge"):
                 async with asyncio.timeout(20):
                     await relay_of(env).run(asyncio.Event())
             assert await env.event_ids(env.topics.names.memory_saved) == Counter()
-            assert await env.unpublished() == 2
+            assert await env.unpublished() == 3
             await limit_topic(env, env.topics.names.failed, 1_000_000)
             async with env.running(relay_of(env)):
                 await until(lambda: nothing_waits(env))
-            assert sorted((await env.event_ids()).values()) == [1, 1]
+            assert sorted((await env.event_ids()).values()) == [1, 1, 1]
 
     asyncio.run(scenario())
 
