@@ -7,7 +7,7 @@ PIN := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsaf
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit check lint types imports schemas drift format constraints audit bench fuzz clean
+.PHONY: help install demo test unit check lint types imports schemas drift format constraints audit bench fuzz chaos soak clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 14
@@ -48,8 +48,9 @@ imports: $(READY) ## import rules between the rooms
 schemas: $(READY) ## write the JSON Schemas and the AsyncAPI document from the models
 	@$(BIN)/full-pass schemas export
 
-drift: $(READY) ## compare the committed contract with the models
+drift: $(READY) ## compare the committed contract with the models, and with the last release
 	@$(BIN)/full-pass schemas export --check
+	@$(BIN)/full-pass schemas compare
 
 format: $(READY) ## format the code
 	@$(BIN)/ruff format
@@ -61,15 +62,22 @@ constraints: $(READY) ## pin all packages anew, with hashes; of these, what the 
 	@$(PIN) --constraint constraints.txt --build-deps-for wheel --only-build-deps --output-file deploy/image/build.txt pyproject.toml
 
 audit: $(READY) ## look for known vulnerabilities in the pinned packages
-	@$(BIN)/pip-audit --requirement constraints.txt --disable-pip --require-hashes
+	@$(BIN)/pip-audit --strict --requirement constraints.txt --disable-pip --require-hashes
 
 fuzz: $(READY) ## damage exports at random and read them; ARGS="--seconds 60 --seed 7"
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+chaos: $(READY) ## kill workers at each point and at random, and count; ARGS="--kills 300 --users 50 --workers 3 --seed 1"
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
+soak: $(READY) ## thousands of short runs, with lines that have to stay flat; ARGS="--runs 20000"
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 bench: $(READY) ## print the benchmarks
 	@$(BIN)/python -m benchmarks.intake
 	@$(BIN)/python -m benchmarks.export
 	@$(BIN)/python -m benchmarks.facts
+	@$(BIN)/python -m benchmarks.publish
 
 clean: ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -23,6 +23,7 @@ class Metrics:
         self.messages_taken = counter("messages_taken", "Completion events that became a run.")
         self.messages_repeated = counter("messages_repeated", "Completion events whose run the ledger knew already.")
         self.messages_dead_lettered = counter("messages_dead_lettered", "Messages that no run can be made of.", "reason")
+        self.messages_missed = counter("messages_missed", "Messages that retention removed before they were read.")
         self.events_published = counter("events_published", "Events that reached Kafka.", "type")
         self.outbox_unpublished = gauge("outbox_unpublished", "Outbox rows that wait for the relay.")
         self.outbox_oldest_seconds = gauge("outbox_oldest_age_seconds", "Age of the oldest outbox row that waits.")

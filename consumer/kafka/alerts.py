@@ -19,6 +19,7 @@ from consumer.health import Health
 from consumer.kafka.connection import REQUEST_TIMEOUT_MS, KafkaTrouble, admin_client, connection_options, started
 from consumer.kafka.groups import committed_offsets
 from consumer.kafka.messages import Record
+from consumer.kafka.positions import METADATA_AGE_MS, NO_POSITION, begin_at_oldest
 from consumer.kafka.topics import Topics
 from consumer.logs import get_log
 from consumer.metrics import Metrics
@@ -68,7 +69,7 @@ class Alerts:
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
         try:
             async with aiohttp.ClientSession(timeout=timeout) as http:
-                await started(consumer)
+                await started(consumer, self._settings)
                 self._health.well(PART)
                 while not stopping.is_set():
                     await self._tell_next(consumer, http, stopping)
@@ -81,6 +82,8 @@ class Alerts:
             for partition, records in fetched.items():
                 if await self._tell(records[0], http, stopping) and partition in consumer.assignment():
                     await consumer.commit({partition: records[0].offset + 1})
+        except NO_POSITION as error:
+            await begin_at_oldest(consumer, error, self._metrics, _log)
         except CommitFailedError:
             _log.info("commit_left_to_another_member", hint="the group rebalanced; the alert may be sent again")
         except KafkaError as error:
@@ -185,7 +188,7 @@ async def fix_the_beginning(settings: Settings) -> None:
 async def _commit_the_end(settings: Settings, partitions: list[TopicPartition]) -> None:
     consumer = _consumer(settings)
     try:
-        await started(consumer)
+        await started(consumer, settings)
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
@@ -202,6 +205,7 @@ def _consumer(settings: Settings) -> AIOKafkaConsumer:
         group_id=alerts_group(settings),
         enable_auto_commit=False,
         isolation_level="read_committed",
-        auto_offset_reset="earliest",
+        auto_offset_reset="none",  # a partition that was added begins at its oldest, but never in silence
+        metadata_max_age_ms=METADATA_AGE_MS,
         request_timeout_ms=REQUEST_TIMEOUT_MS,
     )

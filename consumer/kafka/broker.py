@@ -9,7 +9,7 @@ from typing import Self
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from consumer.kafka.connection import KafkaTrouble, connection_options
+from consumer.kafka.connection import KafkaTrouble, connection_options, started
 from consumer.kafka.topics import TopicNames, missing_reason, missing_topics
 from consumer.settings import Settings
 
@@ -23,6 +23,7 @@ class BrokerProbe:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._options = connection_options(settings)
         self._names = TopicNames(settings.topic_prefix)
         self._admin: AIOKafkaAdminClient | None = None
@@ -60,5 +61,5 @@ class BrokerProbe:
     async def _connected(self) -> AIOKafkaAdminClient:
         if self._admin is None:
             self._admin = AIOKafkaAdminClient(**self._options, request_timeout_ms=int(ANSWER_SECONDS * 1000))
-            await self._admin.start()
+            await started(self._admin, self._settings)
         return self._admin

@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from consumer.errors import ConfigurationError, FullPassError
+from consumer.kafka.refusals import what_is_denied, why_refused
 from consumer.settings import Settings, required
 
 START_SECONDS = 20.0
@@ -56,10 +57,10 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
         raise ConfigurationError("KAFKA_SSL_KEYFILE is set without KAFKA_SSL_CERTFILE")
     if certfile is not None:
         try:
-            context.load_cert_chain(certfile, keyfile)
+            context.load_cert_chain(certfile, keyfile, password=lambda: "")  # without it OpenSSL would ask at the terminal
         except OSError as error:
             raise ConfigurationError(
-                f"KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE name no readable PEM pair ({type(error).__name__})"
+                f"KAFKA_SSL_CERTFILE, KAFKA_SSL_KEYFILE: expected a readable PEM pair, no passphrase ({type(error).__name__})"
             ) from None
     return context
 
@@ -81,7 +82,7 @@ async def idempotent_producer(settings: Settings, transactional_id: str | None =
         max_request_size=_NO_LIMIT_BYTES,
     )
     try:
-        await started(producer)
+        await started(producer, settings)
         yield producer
     finally:
         await _close(producer)
@@ -96,26 +97,26 @@ async def admin_client(settings: Settings, timeout_ms: int = REQUEST_TIMEOUT_MS)
     """
     admin = AIOKafkaAdminClient(**connection_options(settings), request_timeout_ms=timeout_ms)
     try:
-        await started(admin)
+        await started(admin, settings)
         yield admin
     finally:
         await admin.close()
 
 
-async def started(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient) -> None:
+async def started(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient, settings: Settings) -> None:
     """Start a client within `START_SECONDS`; the caller closes it in either case.
 
     Raises:
-        KafkaTrouble: when the brokers can't be reached or refuse the connection.
+        KafkaTrouble: when the brokers can't be reached, or refuse the connection: then it names the setting that mends it.
     """
     try:
         async with asyncio.timeout(START_SECONDS):
             await client.start()
     except (KafkaError, TimeoutError, OSError) as error:
-        raise KafkaTrouble(
-            f"Kafka at KAFKA_BOOTSTRAP_SERVERS can't be used ({type(error).__name__}): expected brokers that answer there"
-            " to the security settings given"
-        ) from error
+        if (denied := what_is_denied(error)) is not None:
+            raise KafkaTrouble(denied) from error
+        reason = await why_refused(connection_options(settings), settings.kafka_ssl_certfile is not None)
+        raise KafkaTrouble(reason or f"no Kafka broker answers at KAFKA_BOOTSTRAP_SERVERS ({type(error).__name__})") from error
 
 
 async def _close(producer: AIOKafkaProducer) -> None:

@@ -15,13 +15,15 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from consumer.errors import InvalidMessage
 from consumer.kafka.connection import REQUEST_TIMEOUT_MS, KafkaTrouble, connection_options, idempotent_producer, started
-from consumer.kafka.messages import Record
+from consumer.kafka.messages import Headers, Record
 from consumer.kafka.reading import partitions_of, until_its_end
 from consumer.kafka.topics import TopicNames, TopicsMissing, missing_reason
 from consumer.settings import Settings
 from schemas.events import to_utc_text
 
 ACKNOWLEDGED_WITHIN_SECONDS = 20.0
+# Above its `socket.request.max.bytes` (100 MiB) a broker hangs up without a word, and the client would try again for ever.
+_BROKERS_TAKE_BYTES = 99 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +81,25 @@ class DeadLetters:
             ) from error
 
     async def _write(self, letter: DeadLetter) -> None:
-        record, headers = letter.record, _headers_of(letter)
+        """Whole if the topic takes it, else without its value, else without key and headers too, with their sizes and hashes."""
+        record, ours = letter.record, _headers_of(letter)
+        own = _names_as_text(record.headers)
         try:
-            await self._send(record, record.value, headers)
+            await self._send(record, record.key, record.value, [*own, *ours])
         except MessageSizeTooLargeError:
-            value = record.value or b""
-            size = ("dead_letter_value_bytes", str(len(value)).encode())
-            digest = ("dead_letter_value_sha256", hashlib.sha256(value).hexdigest().encode())
-            await self._send(record, None, [*headers, size, digest])
+            ours += _measured("value", record.value)
+            try:
+                await self._send(record, record.key, None, [*own, *ours])
+            except MessageSizeTooLargeError:
+                ours += _measured("key", record.key) + _measured("headers", _joined(record.headers))
+                await self._send(record, None, None, ours)
 
-    async def _send(self, record: Record, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
+    async def _send(self, record: Record, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         """Send with the time of now: the record's own may be older than the topic's retention."""
-        if value is not None or record.key is not None:
-            await self._producer.send_and_wait(self._topic, value, record.key, headers=headers)
+        if len(value or b"") + len(key or b"") + len(_joined(headers)) > _BROKERS_TAKE_BYTES:
+            raise MessageSizeTooLargeError
+        if value is not None or key is not None:
+            await self._producer.send_and_wait(self._topic, value, key, headers=headers)
             return
         # `send` refuses a record with neither key nor value, which Kafka allows.
         batch = self._producer.create_batch()
@@ -101,8 +109,8 @@ class DeadLetters:
         await (await self._producer.send_batch(batch, self._topic, partition=partition))
 
 
-def _headers_of(letter: DeadLetter) -> list[tuple[str, bytes]]:
-    """The record's own headers as they were, then ours; a reader takes the last of a name."""
+def _headers_of(letter: DeadLetter) -> list[tuple[str, bytes | None]]:
+    """Our headers, which stand behind the record's own; a reader takes the last of a name."""
     record = letter.record
     ours = {
         "reason": letter.problem.reason,
@@ -110,10 +118,34 @@ def _headers_of(letter: DeadLetter) -> list[tuple[str, bytes]]:
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
+        "timestamp": "" if record.timestamp is None else record.timestamp,
         "at": to_utc_text(datetime.now(UTC)),
     }
-    own: list[Any] = list(record.headers)
-    return [*own, *((f"dead_letter_{name}", str(value).encode()) for name, value in ours.items())]
+    return [(f"dead_letter_{name}", str(value).encode()) for name, value in ours.items()]
+
+
+def _names_as_text(headers: Headers) -> list[tuple[str, bytes | None]]:
+    r"""The record's own headers. A name that is not UTF-8 is written with `\xff` for the bytes that are not.
+
+    The client sends no other names; all the names as they were then stand in `dead_letter_header_names`, hexadecimal, in order.
+    """
+    own = [(name.encode(errors="surrogateescape"), value) for name, value in headers]
+    as_text = [(name.decode(errors="backslashreplace"), value) for name, value in own]
+    if any(name.encode() != raw for (name, _), (raw, _) in zip(as_text, own, strict=True)):
+        as_text.append(("dead_letter_header_names", " ".join(raw.hex() for raw, _ in own).encode()))
+    return as_text
+
+
+def _joined(headers: Headers) -> bytes:
+    return b"".join(name.encode(errors="surrogateescape") + (value or b"") for name, value in headers)
+
+
+def _measured(name: str, content: bytes | None) -> list[tuple[str, bytes | None]]:
+    """Size and SHA-256 of what a dead letter goes without; nothing where there was nothing."""
+    if content is None:
+        return []
+    digest = hashlib.sha256(content).hexdigest()
+    return [(f"dead_letter_{name}_bytes", str(len(content)).encode()), (f"dead_letter_{name}_sha256", digest.encode())]
 
 
 async def list_dead_letters(settings: Settings) -> AsyncIterator[ListedDeadLetter]:
@@ -132,7 +164,7 @@ async def list_dead_letters(settings: Settings) -> AsyncIterator[ListedDeadLette
         request_timeout_ms=REQUEST_TIMEOUT_MS,
     )
     try:
-        await started(consumer)
+        await started(consumer, settings)
         if topic not in await consumer.topics():
             raise TopicsMissing(missing_reason((topic,)))
         for partition in await partitions_of(consumer, topic):

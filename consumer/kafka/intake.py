@@ -8,7 +8,7 @@ insert. Whatever fails, the batch comes again from the committed offset, and the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, TypeVar
@@ -18,9 +18,12 @@ from aiokafka.errors import CommitFailedError, KafkaError
 
 from consumer.errors import InvalidMessage
 from consumer.health import Health
+from consumer.kafka.careful import read_carefully
 from consumer.kafka.connection import REQUEST_TIMEOUT_MS, KafkaTrouble, connection_options, started
 from consumer.kafka.dead_letters import DeadLetter, DeadLetters
 from consumer.kafka.messages import Record, to_new_run
+from consumer.kafka.positions import METADATA_AGE_MS, NO_POSITION, begin_at_oldest, durable_positions
+from consumer.kafka.raw_records import UNREADABLE
 from consumer.kafka.storage_paths import AllowedPaths
 from consumer.kafka.topics import Topics
 from consumer.logs import get_log
@@ -31,9 +34,11 @@ from consumer.settings import Settings
 
 PART = "intake"
 REFUSED = "refused_by_database"
+UNREADABLE_BATCH = "unreadable_batch"
 BATCH_RECORDS = 2_000
 _POLL_MS = 250
 _FETCH_BYTES = 16 * 1024 * 1024  # a larger message still comes, alone: a fetch returns one at least
+_PARTITION_BYTES = _FETCH_BYTES // 4
 _SLICE_RECORDS = 50  # a millisecond: the insert that runs beside it needs a few round trips before PostgreSQL can begin
 _SLICE_BYTES = 256 * 1024
 _COMMIT_SECONDS = 15.0
@@ -77,7 +82,7 @@ class Intake:
         consumer.subscribe([self._topics.names.completed], listener=ownership)
         try:
             async with DeadLetters.connect(self._settings) as dead_letters:
-                await started(consumer)
+                await started(consumer, self._settings)
                 read: _Batch | None = None
                 while not stopping.is_set():
                     read = await _side_by_side(
@@ -91,19 +96,41 @@ class Intake:
         """The next batch, validated in slices between which other tasks run: leases are renewed on the same event loop."""
         try:
             fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=BATCH_RECORDS)
+        except NO_POSITION as error:
+            async with ownership.saving:  # what was read before is committed when the lock is free
+                await begin_at_oldest(consumer, error, self._metrics, _log)
+            return None
+        except UNREADABLE:
+            async with ownership.saving:
+                return await self._read_carefully(consumer, ownership)
         except KafkaError as error:
             raise KafkaTrouble(f"Kafka refused to hand out completion events ({type(error).__name__})") from error
-        except UnicodeDecodeError:
-            raise KafkaTrouble(
-                f"a record of {self._topics.names.completed} has a header whose name is not UTF-8, which the Kafka client can't"
-                f" read. Group {self._settings.consumer_group} stands before it; set its offset behind the record"
-            ) from None
         if not fetched:
             return None
         # A fetch may begin before a rebalance and end after it: what it brings is of the assignment that holds now.
         batch = _Batch(ownership.number, {partition: records[-1].offset + 1 for partition, records in fetched.items()})
+        await self._validate(batch, chain.from_iterable(fetched.values()))
+        return batch
+
+    async def _read_carefully(self, consumer: AIOKafkaConsumer, ownership: _Ownership) -> _Batch:
+        """The next records as they lie in Kafka, from what is committed on, since the client has lost count of its positions."""
+        owned, positions = ownership.number, await durable_positions(consumer)
+        found = await read_carefully(self._settings, positions, _PARTITION_BYTES)
+        if not found:
+            raise KafkaTrouble(f"a record of {self._topics.names.completed} can't be read, and is gone on a second look")
+        batch = _Batch(owned, {partition: raw.next_offset for partition, raw in found.items()})
+        records = [record for raw in found.values() for record in raw.readable()]
+        batch.letters += [DeadLetter(record, _unreadable()) for raw in found.values() for record in raw.unreadable()]
+        _log.info("read_carefully", records=len(records), hint="the Kafka client could not read one of these records")
+        await self._validate(batch, records)
+        for partition, position in (positions | batch.offsets).items():
+            consumer.seek(partition, position)
+        return batch
+
+    async def _validate(self, batch: _Batch, records: Iterable[Record]) -> None:
+        """Sort records into runs and dead letters, in slices between which other tasks run."""
         slice_records = slice_bytes = 0
-        for record in chain.from_iterable(fetched.values()):
+        for record in records:
             try:
                 batch.runs.append((record, to_new_run(record, self._paths)))
             except InvalidMessage as problem:
@@ -113,7 +140,6 @@ class Intake:
             if slice_records >= _SLICE_RECORDS or slice_bytes >= _SLICE_BYTES:
                 slice_records = slice_bytes = 0
                 await asyncio.sleep(0)
-        return batch
 
     async def _save(
         self, batch: _Batch | None, consumer: AIOKafkaConsumer, ownership: _Ownership, dead_letters: DeadLetters
@@ -153,7 +179,8 @@ class Intake:
         self._metrics.messages_taken.inc(new)
         if repeated:
             self._metrics.messages_repeated.inc(repeated)
-            _log.info("messages_repeated", count=repeated, hint="their runs are in the ledger already; nothing was changed")
+            hint = "their runs are in the ledger already, or their users were forgotten"
+            _log.info("messages_repeated", count=repeated, hint=hint)
         for letter in batch.letters:
             record, problem = letter.record, letter.problem
             self._metrics.messages_dead_lettered.labels(problem.reason).inc()
@@ -193,16 +220,21 @@ async def _side_by_side(save: Coroutine[Any, Any, None], read: Coroutine[Any, An
     return reading.result()
 
 
+def _unreadable() -> InvalidMessage:
+    return InvalidMessage(UNREADABLE_BATCH, "expected a batch of records that can be unpacked; the value is the whole batch")
+
+
 def _consumer(settings: Settings) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
         **connection_options(settings),
         group_id=settings.consumer_group,
         enable_auto_commit=False,
         isolation_level="read_committed",
-        auto_offset_reset="earliest",
+        auto_offset_reset="none",  # it would be silent about what it passes over
+        metadata_max_age_ms=METADATA_AGE_MS,
         request_timeout_ms=REQUEST_TIMEOUT_MS,
         fetch_max_bytes=_FETCH_BYTES,
-        max_partition_fetch_bytes=_FETCH_BYTES // 4,
+        max_partition_fetch_bytes=_PARTITION_BYTES,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from schemas.events import EVENTS, FULL_PASS_NAMESPACE, QuickPassCompleted, deri
 
 SOURCE = "/full-pass"
 A_DAY_MS = 24 * 3600 * 1000
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _SCHEMA_IDS = {event.event_type: event.schema_id() for event in EVENTS}
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?")
 _USUAL = frozenset(
@@ -46,7 +49,7 @@ class Record(Protocol):
     topic: str
     partition: int
     offset: int
-    timestamp: int
+    timestamp: int | None  # milliseconds; -1 or nothing at all where a record has no time
     key: bytes | None
     value: bytes | None
     headers: Headers
@@ -191,9 +194,12 @@ def _instant(event: QuickPassCompleted, record_ms: int | None) -> datetime:
     try:
         completed_at = event.completed_at.astimezone(UTC)
     except OverflowError:
-        raise InvalidMessage("invalid_field", "completed_at: expected a time between the years 1 and 9999 in UTC") from None
-    if record_ms is None or record_ms < 0:  # a record of the oldest format has no time
-        record_ms = int(datetime.now(UTC).timestamp() * 1000)
+        completed_at = _NEVER
+    if completed_at < _EARLIEST:  # nothing ended then, and days can't be taken off the first of all times
+        raise InvalidMessage("invalid_field", "completed_at: expected a time between the years 1970 and 9999 in UTC")
+    now_ms = int(time.time() * 1000)
+    if record_ms is None or not 0 <= record_ms <= now_ms + A_DAY_MS:  # producers set it as they like, or not at all
+        record_ms = now_ms
     if completed_at.timestamp() * 1000 > record_ms + A_DAY_MS:
         raise InvalidMessage("completed_at_in_future", "completed_at: expected at most a day after the record's own time")
     return completed_at

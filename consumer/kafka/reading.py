@@ -44,7 +44,7 @@ async def read_events(settings: Settings, user_id: UUID) -> list[ReadEvent]:
     )
     found: list[ReadEvent] = []
     try:
-        await started(consumer)
+        await started(consumer, settings)
         for topic in topics:
             for partition in await partitions_of(consumer, topic):
                 found += [_read(record) async for record in until_its_end(consumer, partition) if record.key == key]

@@ -22,6 +22,7 @@ from consumer.health import Health
 from consumer.kafka.connection import KafkaTrouble, admin_client, idempotent_producer
 from consumer.kafka.groups import committed_offsets
 from consumer.kafka.messages import to_message
+from consumer.kafka.refusals import what_is_denied
 from consumer.kafka.topics import Topics
 from consumer.logs import get_log
 from consumer.metrics import Metrics
@@ -82,7 +83,7 @@ class Relay:
                 await self._publish_next(producer)  # what the last runs of this worker announced
         except (KafkaError, IllegalOperation, TimeoutError, AssertionError) as error:
             # aiokafka says that a producer was fenced in any of these ways.
-            raise KafkaTrouble(f"Kafka did not take the outbox ({type(error).__name__})") from error
+            raise KafkaTrouble(what_is_denied(error) or f"Kafka did not take the outbox ({type(error).__name__})") from error
 
     async def _recover(self) -> None:
         """Mark what the last committed batch holds. A predecessor's transaction has ended by now: InitProducerId waits for it."""

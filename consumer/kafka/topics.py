@@ -107,14 +107,15 @@ class Topics:
         async with admin_client(self._settings) as admin:
             return await missing_topics(admin, self.names)
 
-    async def require(self) -> None:
-        """Make sure that all topics are there before a client names one: naming it may create it, with one partition.
+    async def require(self, *names: str) -> None:
+        """Make sure that all topics, or these, are there before a client names one: naming it may create it, with one partition.
 
         Raises:
             TopicsMissing: naming those that aren't there.
             KafkaTrouble: when the brokers can't be reached.
         """
-        if missing := await self.missing():
+        needed = names or self.names.all()
+        if missing := tuple(name for name in await self.missing() if name in needed):
             raise TopicsMissing(missing_reason(missing))
 
 

@@ -13,7 +13,10 @@ _HEADERS = ("anthropic-version", "anthropic-beta", "user-agent", "x-stainless-re
 
 @dataclass(slots=True)
 class Entry:
-    """One request. `completed`: the whole answer went out to a client that was still there; of a credential only its presence."""
+    """One request. `completed`: the whole answer went out to a client that was still there; of a credential only its presence.
+
+    `answered_at` is the moment before the answer went out, None while there is none.
+    """
 
     number: int
     method: str
@@ -21,6 +24,7 @@ class Entry:
     headers: dict[str, str | bool]
     kind: str = "other"
     at: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
+    answered_at: str | None = None
     request_id: str = ""
     body: Any = None
     status: int | None = None
@@ -36,6 +40,7 @@ class Entry:
         return {
             "number": self.number,
             "at": self.at,
+            "answered_at": self.answered_at,
             "method": self.method,
             "path": self.path,
             "kind": self.kind,

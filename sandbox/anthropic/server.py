@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -154,6 +155,7 @@ class StandIn:
         elif kind in {"html", "garbage"}:
             reply = wire.html() if kind == "html" else wire.garbage()
         entry.status, entry.input_tokens, entry.output_tokens = reply.status, reply.input_tokens, reply.output_tokens
+        entry.answered_at = datetime.now(UTC).isoformat()
         headers = {
             "request-id": entry.request_id,
             "anthropic-organization-id": ORGANIZATION,

@@ -165,9 +165,20 @@ async def an_environment(
 
 async def limit_topic(env: Environment, topic: str, max_message_bytes: int) -> None:
     """Let a topic take messages of that size and no larger."""
+    await configure_topic(env, topic, **{"max.message.bytes": str(max_message_bytes)})
+
+
+async def configure_topic(env: Environment, topic: str, **configuration: str) -> None:
+    """Give a topic this configuration alone, and wait until the broker has it."""
     async with admin_client(env.settings) as admin:
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(max_message_bytes)})
-        await admin.alter_configs([resource])
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configuration)])
+
+        async def has_it() -> bool:
+            (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+            now = {entry[0]: entry[1] for resource in answer.resources for entry in resource[4]}
+            return configuration.items() <= now.items()
+
+        await until(has_it)
 
 
 def name_of(part: Part) -> str:

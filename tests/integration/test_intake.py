@@ -100,11 +100,13 @@ def test_a_dead_letter_keeps_everything_that_the_message_had(kafka: KafkaServer,
             await env.produce(b"\xff\x00value", headers=headers, key=b"\xfekey")
             async with env.running(intake_of(env)):
                 await until(lambda: committed_all(env))
+            (sent,) = await env.read(env.topics.names.completed)
             (letter,) = await env.read(env.topics.names.dead_letters)
             assert (letter.key, letter.value) == (b"\xfekey", b"\xff\x00value")
             assert list(letter.headers[: len(headers)]) == headers
             added = dict(letter.headers[len(headers) :])
             assert (added.pop("dead_letter_at") or b"").endswith(b"Z")
+            assert added.pop("dead_letter_timestamp") == str(sent.timestamp).encode()
             assert added == {
                 "dead_letter_reason": b"wrong_type",
                 "dead_letter_detail": b"ce_type: expected quick-pass-completed",

@@ -21,7 +21,7 @@ class HandMadeRecord:
 
     value: bytes | None
     headers: Headers = field(default_factory=list)
-    timestamp: int = RECORD_MS
+    timestamp: int | None = RECORD_MS
     key: bytes | None = None
     topic: str = "quick-pass-completed"
     partition: int = 3

@@ -148,6 +148,7 @@ def test_a_value_that_is_no_event_is_a_dead_letter(value: bytes | None, reason: 
         ({"completed_at": "2026-11-24T09:30:00"}, "invalid_field", "completed_at"),
         ({"completed_at": "2026-11-24T09:30:00Z\ud800"}, "invalid_field", "completed_at"),
         ({"completed_at": "0001-01-01T00:00:00+14:00"}, "invalid_field", "completed_at"),
+        ({"completed_at": "1969-12-31T23:59:59.999999Z"}, "invalid_field", "completed_at"),
         ({"completed_at": "2062-01-01T00:00:00Z"}, "completed_at_in_future", "completed_at"),
         ({"storage_path": "ada.json"}, "storage_path_invalid", "storage_path"),
         ({"storage_path": "exports/../secrets"}, "storage_path_invalid", "storage_path"),
