@@ -25,6 +25,7 @@ from schemas.events import ErrorCode
 PART = "executor"
 SUSPECT_FAILURES = 2
 BACKOFF_MAX_SECONDS = 3600.0
+ENDING_SECONDS = 0.5
 # The ledger leaves up to a quarter of each wait to chance.
 LEAST_OF_WAIT = 0.75
 _log = get_log(PART)
@@ -106,6 +107,9 @@ class Executor:
         await wakeups.ping()
         lost = await self._ledger.renew([claim for claim, _ in self._hands.under_way.values()], self._settings.lease_seconds)
         self._renewed_at = _now()
+        if ending := [self._hands.under_way[run_id][1] for run_id in lost & self._hands.under_way.keys()]:
+            # One that has ended in this very moment is not lost: it only has not heard of its commit yet.
+            await asyncio.wait(ending, timeout=ENDING_SECONDS)
         for run_id in lost & self._hands.under_way.keys():
             self._hands.lost.add(run_id)
             self._hands.under_way[run_id][1].cancel()
@@ -205,13 +209,22 @@ class Executor:
         except asyncio.CancelledError:
             if claim.run_id in self._hands.lost:
                 raise LostLease from None
-            if await self._ledger.put_back(claim):  # else it was settled in this very moment
-                self._metrics.runs_handed_back.labels("shutdown").inc()
-                _log.info("run_handed_back", reason="shutdown")
+            await self._put_back_untouched(claim)
         except Exception:  # noqa: BLE001 - the edge of a run: one of the two places where a surprise is turned into something
             _log.exception("run_surprised")
             unexpected = PassingFailure(ErrorCode.INTERNAL, "an unexpected error; the worker's log has its place")
             await self._put_back_failed(claim, unexpected)
+
+    async def _put_back_untouched(self, claim: Claim) -> None:
+        """Hand a run back at shutdown, for which a PostgreSQL that says nothing leaves little time."""
+        try:
+            async with asyncio.timeout(max(1.0, self._settings.shutdown_seconds / 10)):
+                is_ours = await self._ledger.put_back(claim)
+        except TimeoutError:
+            raise DatabaseUnavailable("PostgreSQL did not answer in time when the run was to be handed back") from None
+        if is_ours:  # else it was settled in this very moment
+            self._metrics.runs_handed_back.labels("shutdown").inc()
+            _log.info("run_handed_back", reason="shutdown")
 
     async def _carry_to_its_end(self, claim: Claim) -> None:
         try:

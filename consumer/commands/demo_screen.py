@@ -71,6 +71,10 @@ class Screen:
         if not typer.confirm("Spend that?", default=False, err=True):
             raise CommandError("nothing was spent")
 
+    def left_out(self, what: str) -> None:
+        """Something that can't be shown here, and why."""
+        self._console.print(f"[bold cyan]▸[/] left out: {what}")
+
     def published(self, event: QuickPassCompleted, place: tuple[str, int, int]) -> None:
         """The completion event is on its topic."""
         topic, partition, offset = place
@@ -106,6 +110,20 @@ class Screen:
         self._console.print(
             Panel(f"[bold]{outcome}[/] — the profile is at version {profile.get('profile_version')}", expand=False)
         )
+        if prompts := document.get("prompts"):
+            self._prompts(prompts)
+
+    def _prompts(self, prompts: Mapping[str, Any]) -> None:
+        """The chat service's view: the cached prompt, the event, the fresh prompt."""
+        before, fresh, again = prompts["cached"], prompts["fresh"], prompts["cached_again"]
+        self._console.print(Rule("the chat service's prompt, in Redis (examples/prompt_cache.py)", style="cyan"))
+        steps = Table.grid(padding=(0, 2))
+        steps.add_row("before the event", _prompt(before))
+        for line in prompts["dropped"]:
+            steps.add_row("the event", Text(line, style="yellow"))
+        steps.add_row("the next chat", _prompt(fresh))
+        steps.add_row("the one after it", _prompt(again))
+        self._console.print(steps)
 
     def _line(self, shown: _Followed, run: Mapping[str, Any]) -> None:
         """Without a terminal, a line whenever the stage changes."""
@@ -155,6 +173,14 @@ def _bought(run: Mapping[str, Any]) -> str:
     cost = "unknown" if run["cost_usd"] is None else f"${float(run['cost_usd']):.4f}"
     tokens = f"{run['input_tokens']:,} tokens in, {run['output_tokens']:,} out"
     return f"{run['model_calls']} model calls{f' ({answers})' if answers else ''}, {tokens}, {cost}"
+
+
+def _prompt(prompt: Mapping[str, Any]) -> Text:
+    source = "from the cache" if prompt["cached"] else "built from the row"
+    text = prompt["text"]
+    words = f"version {prompt['version']}, {source}: {len(text):,} characters"
+    headings = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")]
+    return Text(words + (f" ({', '.join(headings)})" if headings else ""))
 
 
 def _section(section: Mapping[str, Any]) -> Table:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import or_, select, text, update
 
+from consumer.errors import LostLease
 from consumer.postgres import tables
 from consumer.postgres.database import Database
 
@@ -86,9 +87,14 @@ class Answers:
         """Keep an answer that was paid for, and add it to what the run and the hour have cost. Lease or not: money was spent.
 
         It is a step forward: failures and `held_up_since` of a run that is still open are cleared.
+
+        Raises:
+            LostLease: when the run is gone, since its user was forgotten; only the hour's spend was added to.
         """
         async with self._database.transaction() as transaction:
-            await transaction.execute(_RECORD, {"run_id": run_id, "user_id": user_id, **asdict(answer)})
+            recorded = (await transaction.execute(_RECORD, {"run_id": run_id, "user_id": user_id, **asdict(answer)})).scalar_one()
+        if not recorded:
+            raise LostLease
 
     async def judge(self, user_id: UUID, request_sha256: str, verdict: str) -> None:
         """Note that an answer can't be used, and why in one word."""
@@ -102,16 +108,7 @@ class Answers:
 
 
 _RECORD = text("""
-    WITH answer AS (
-        INSERT INTO full_pass_model_calls (user_id, request_sha256, run_id, kind, model, content, stop_reason,
-                                           input_tokens, output_tokens, cost_usd)
-        VALUES (:user_id, :request_sha256, :run_id, :kind, :model, :content, :stop_reason,
-                :input_tokens, :output_tokens, CAST(:cost_usd AS numeric))
-        ON CONFLICT (user_id, request_sha256) DO UPDATE
-        SET run_id = excluded.run_id, content = excluded.content, stop_reason = excluded.stop_reason, verdict = NULL,
-            input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens,
-            cost_usd = excluded.cost_usd, created_at = clock_timestamp()
-    ), run AS (
+    WITH run AS (
         UPDATE full_pass_runs
         SET model_calls = model_calls + 1, input_tokens = input_tokens + :input_tokens,
             output_tokens = output_tokens + :output_tokens, cost_usd = cost_usd + CAST(:cost_usd AS numeric),
@@ -120,9 +117,20 @@ _RECORD = text("""
             error_code = CASE WHEN finished_at IS NULL THEN NULL ELSE error_code END,
             error_detail = CASE WHEN finished_at IS NULL THEN NULL ELSE error_detail END
         WHERE run_id = :run_id
-        RETURNING 1
+        RETURNING run_id
+    ), answer AS (
+        INSERT INTO full_pass_model_calls (user_id, request_sha256, run_id, kind, model, content, stop_reason,
+                                           input_tokens, output_tokens, cost_usd)
+        SELECT CAST(:user_id AS uuid), :request_sha256, run_id, :kind, :model, :content, :stop_reason,
+               CAST(:input_tokens AS bigint), CAST(:output_tokens AS bigint), CAST(:cost_usd AS numeric)
+        FROM run
+        ON CONFLICT (user_id, request_sha256) DO UPDATE
+        SET run_id = excluded.run_id, content = excluded.content, stop_reason = excluded.stop_reason, verdict = NULL,
+            input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens,
+            cost_usd = excluded.cost_usd, created_at = clock_timestamp()
     )
     INSERT INTO full_pass_spend AS spend (hour, cost_usd)
     SELECT date_trunc('hour', clock_timestamp(), 'UTC'), CAST(:spend_usd AS numeric) FROM (SELECT count(*) FROM run) AS first
     ON CONFLICT (hour) DO UPDATE SET cost_usd = spend.cost_usd + excluded.cost_usd
+    RETURNING (SELECT count(*) FROM run)
 """)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from consumer.errors import CommandError
+from consumer.postgres.chunk_constraints import require_room_for_chunks
 
 ADDED = "added by full-pass"
 
@@ -114,13 +115,20 @@ def require_owner(connection: Connection) -> None:
 
 
 def fit(connection: Connection) -> None:
-    """Create or complete the tables."""
+    """Create or complete the tables.
+
+    Raises:
+        CommandError: before anything is changed, when a table asks more of its rows than this service's can give.
+    """
+    require_room_for_chunks(connection, CONVERSATION_CHUNKS.columns)
     for table in APPLICATION_TABLES:
         there = _look(connection, table)
         if there is not None and not there.owned:
             continue  # complete already, or `require_owner` would have stopped us
         for statement in _creation(table) if there is None else _completion(table, there):
             connection.execute(text(statement))
+        if there is None:
+            connection.execute(text(_SHIELD.format(table=table.name)))
 
 
 def unfit(connection: Connection) -> None:
@@ -209,6 +217,18 @@ def _owner_statements(connection: Connection, table: ApplicationTable, found: _F
 def _added_indexes(connection: Connection, oid: int) -> Sequence[str]:
     return connection.execute(_ADDED_INDEXES, {"oid": oid, "mark": ADDED}).scalars().all()
 
+
+# Hosted PostgreSQL gives what is new in `public` to the visitors of its HTTP API, who would read everybody's MEMORY. Elsewhere a
+# table that the application will use is left as open as its owner's default privileges make it.
+_SHIELD = """
+DO $$ DECLARE visitor text; BEGIN
+    FOR visitor IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
+        ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
+        REVOKE ALL ON {table} FROM PUBLIC;
+        EXECUTE format('REVOKE ALL ON {table} FROM %I', visitor);
+    END LOOP;
+END $$
+"""
 
 _TABLE = text("""
     SELECT c.oid, n.nspname AS schema, pg_has_role(c.relowner, 'USAGE') AS owned,

@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from consumer.postgres.database import Database
+from consumer.errors import Outage, PassingFailure
+from consumer.postgres.database import Database, sqlstate
 from consumer.postgres.runs import Claim
-from consumer.postgres.saving import saving
+from consumer.postgres.saving import saving, still_saving
+from schemas.events import ErrorCode
 
 PAGE_CHUNKS = 200
+DELETED_AT_ONCE = 5_000
+CHANGEOVER_KEY = "hashtextextended(CAST(CAST(:user_id AS uuid) AS text), 7207)"
+"""The advisory lock under which a user's chunks change over, shared, or are erased, alone."""
+
 _ORDER = ("created_at", "conversation_id", "chunk_index", "content", "title")
 
 
@@ -44,11 +53,24 @@ class Chunks:
 
         Raises:
             LostLease, Superseded, DatabaseUnavailable: nothing was changed.
+            Outage: nothing was changed, since what the user had is being erased in this moment.
+            PassingFailure: nothing was changed, since a constraint of the application's refused a row.
         """
-        async with saving(self._database, claim) as transaction:
-            await transaction.execute(_DELETE, {"user_id": claim.user_id})
-            for batch in batches:
-                await transaction.execute(_INSERT, {"user_id": claim.user_id, **_columns(batch)})
+        user = {"user_id": claim.user_id}
+        try:
+            async with saving(self._database, claim) as transaction:
+                if not (await transaction.execute(_CHANGE_OVER, user)).scalar_one():
+                    raise Outage(
+                        ErrorCode.INTERNAL, "the user is being forgotten at the moment; a later event waits until it is done"
+                    )
+                old = OldChunks(claim.user_id)
+                while await old.delete_some(transaction):
+                    await still_saving(self._database, transaction)
+                for batch in batches:
+                    await transaction.execute(_INSERT, user | _columns(batch))
+                    await still_saving(self._database, transaction)
+        except IntegrityError as error:
+            raise _refused(error) from None
 
     async def oldest_first(self, claim: Claim) -> AsyncIterator[list[Chunk]]:
         """Pages of the user's chunks by time, conversation, index and content; no transaction is held between pages.
@@ -67,12 +89,58 @@ class Chunks:
             after = {name: getattr(page[-1], name) for name in _ORDER} | {"first": False, "place": rows[-1].place}
 
 
+class OldChunks:
+    """The chunks that a user has, to be deleted some at a time: all in one statement could take longer than any may.
+
+    From the oldest on, so that no statement looks again at what those before it have deleted.
+    """
+
+    def __init__(self, user_id: UUID) -> None:
+        self._user_id = user_id
+        self._after: str | None = None
+
+    async def delete_some(self, transaction: AsyncConnection) -> int:
+        """Delete the next; returns how many, 0 when there are none."""
+        values = {"user_id": self._user_id, "after": self._after}
+        row = (await transaction.execute(_DELETE_DATED, values)).one()
+        if row.deleted:
+            self._after = row.newest
+            return int(row.deleted)
+        return (await transaction.execute(_DELETE_UNDATED, {"user_id": self._user_id})).rowcount
+
+
+def _refused(error: IntegrityError) -> PassingFailure:
+    """Such as a unique key over what two conversations of an export may share. Constraints have names, never content."""
+    constraint = getattr(error.orig.__cause__, "constraint_name", None) if error.orig else None
+    told = f"{f'constraint {constraint}, ' if constraint else ''}SQLSTATE {sqlstate(error)}"
+    return PassingFailure(
+        ErrorCode.INTERNAL, f"the table conversation_chunks refused a row ({told}): it asks more of its rows than chunks can keep"
+    )
+
+
 def _columns(batch: Sequence[Chunk]) -> dict[str, list[Any]]:
     names = Chunk.__struct_fields__
     return {name: [getattr(chunk, name) for chunk in batch] for name in names}
 
 
-_DELETE = text("DELETE FROM conversation_chunks WHERE user_id = :user_id")
+_CHANGE_OVER = text(f"SELECT pg_try_advisory_xact_lock_shared({CHANGEOVER_KEY})")
+
+# The user stands in both conditions, since in a table with partitions two rows may have one ctid.
+_DELETE_DATED = text(f"""
+    WITH old AS (
+        SELECT ctid, created_at FROM conversation_chunks
+        WHERE user_id = :user_id AND created_at >= coalesce(CAST(CAST(:after AS text) AS timestamptz), '-infinity')
+        ORDER BY created_at LIMIT {DELETED_AT_ONCE}
+    ), deleted AS (
+        DELETE FROM conversation_chunks WHERE user_id = :user_id AND ctid = ANY(ARRAY(SELECT ctid FROM old)) RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM deleted) AS deleted, (SELECT CAST(max(created_at) AS text) FROM old) AS newest
+""")
+
+_DELETE_UNDATED = text(f"""
+    DELETE FROM conversation_chunks WHERE user_id = :user_id AND ctid = ANY(ARRAY(
+        SELECT ctid FROM conversation_chunks WHERE user_id = :user_id AND created_at IS NULL LIMIT {DELETED_AT_ONCE}))
+""")
 
 _INSERT = text("""
     INSERT INTO conversation_chunks (user_id, conversation_id, title, content, token_count, chunk_index, total_chunks,

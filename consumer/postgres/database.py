@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from consumer.errors import ConfigurationError, FullPassError, Outage
+from consumer.postgres.tls import refusal, system_trust, unusable_file
 from schemas.events import ErrorCode
 
-CONNECT_TIMEOUT_SECONDS = 10.0
+CONNECT_TIMEOUT_SECONDS = 5.0
+GOODBYE_SECONDS = 0.5
 
 # libpq's own parameters that asyncpg does not know: it would send them to the server, which refuses the connection.
 _CLIENT_ONLY = frozenset(
@@ -59,6 +64,13 @@ def parse_url(url: str) -> tuple[str, float]:
     return urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(kept), "")), timeout
 
 
+class _Connection(asyncpg.Connection):
+    """A connection whose end is not waited for where nobody answers any more."""
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's signature
+        await super().close(timeout=GOODBYE_SECONDS if timeout is None else min(timeout, GOODBYE_SECONDS))
+
+
 async def connect(url: str, server_settings: dict[str, str], command_timeout_seconds: float) -> asyncpg.Connection:
     """One asyncpg connection.
 
@@ -69,18 +81,28 @@ async def connect(url: str, server_settings: dict[str, str], command_timeout_sec
     dsn, timeout = parse_url(url)
     try:
         return await asyncpg.connect(
-            dsn, timeout=timeout, command_timeout=command_timeout_seconds, server_settings=server_settings
+            dsn,
+            ssl=system_trust(dsn),
+            timeout=timeout,
+            command_timeout=command_timeout_seconds,
+            server_settings=server_settings,
+            connection_class=_Connection,
         )
     except (asyncpg.UndefinedObjectError, asyncpg.InvalidParameterValueError):
         raise ConfigurationError(
             "DATABASE_URL: the server does not know a parameter behind '?' or not its value; PostgreSQL 14 or newer is needed"
         ) from None
-    except (asyncpg.ClientConfigurationError, ValueError, OverflowError) as error:  # the last: a port that there can't be
+    except (OSError, asyncpg.PostgresConnectionError) as error:  # before ValueError, which a refused certificate is as well
+        if (unusable := unusable_file(dsn)) is not None:
+            raise ConfigurationError(f"DATABASE_URL: {unusable}") from None
+        if (words := refusal(error)) is not None:
+            raise DatabaseUnavailable(f"PostgreSQL at DATABASE_URL {words}") from None
+        raise
+    except asyncpg.ClientConfigurationError as error:
+        hint = "; sslrootcert has to name who signed its certificate, or 'system'" if "root certificate" in str(error) else ""
+        raise ConfigurationError(f"DATABASE_URL: {type(error).__name__}; see libpq's connection strings{hint}") from None
+    except (ValueError, OverflowError) as error:  # the last: a port that there can't be
         raise ConfigurationError(f"DATABASE_URL: {type(error).__name__}; see libpq's connection strings") from None
-    except ConnectionError as error:
-        if "SSL" not in str(error):
-            raise
-        raise DatabaseUnavailable("PostgreSQL at DATABASE_URL does not speak TLS, which its sslmode asks for") from None
 
 
 class Database:
@@ -95,12 +117,23 @@ class Database:
             async_creator=self._connect,
             pool_size=connections,
             max_overflow=4,
-            pool_pre_ping=True,
             pool_timeout=max(lease_seconds, CONNECT_TIMEOUT_SECONDS),
+            hide_parameters=True,  # an error would quote them, and MEMORY is one
         )
+        event.listen(self.engine.sync_engine, "connect", _note_new)
+        event.listen(self.engine.sync_engine, "checkout", self._ask)
 
     async def _connect(self) -> asyncpg.Connection:
         return await connect(self.url, session_settings(self.lease_seconds), max(self.lease_seconds, 30))
+
+    def _ask(self, connection: Any, entry: ConnectionPoolEntry, _proxy: Any) -> None:
+        """Make sure that a pooled connection answers; where one is silent, as after a failover, all others are made anew, too."""
+        if entry.info.pop(_NEW, False):
+            return
+        try:
+            connection.run_async(lambda driver: driver.execute("SELECT 1", timeout=answer_seconds(self.lease_seconds)))
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+            raise InvalidatePoolError from None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -117,6 +150,18 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+_NEW = "new"
+
+
+def _note_new(_connection: Any, entry: ConnectionPoolEntry) -> None:
+    entry.info[_NEW] = True
+
+
+def answer_seconds(lease_seconds: float) -> float:
+    """How long an answer that takes no work is waited for: short enough to renew a lease elsewhere."""
+    return max(2.0, min(lease_seconds / 4, 5.0))
 
 
 def session_settings(lease_seconds: float) -> dict[str, str]:
@@ -165,18 +210,22 @@ def is_unavailable(error: BaseException, state: str) -> bool:
         return state.startswith(_PASSING)
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    return isinstance(error, InterfaceError | OSError | TimeoutError | asyncpg.InterfaceError | asyncio.TimeoutError) or (
-        "TimeoutError" in type(error).__name__
-    )
+    lost = InterfaceError | OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError
+    return isinstance(error, lost) or "TimeoutError" in type(error).__name__
 
 
 def _reason(error: BaseException, state: str) -> str:
-    kind = type(getattr(error, "orig", None) or error).__name__
+    origin = getattr(error, "orig", None) or error
+    kind = type(origin).__name__
+    if state == "42501" and (ours := _OUR_TABLES.search(str(origin))):
+        return f"PostgreSQL at DATABASE_URL does not let this role do what is needed with {ours[0]} (SQLSTATE {state})"
     words = next((words for states, words in _WORDS.items() if state.startswith(states)), "is not available")
     return f"PostgreSQL at DATABASE_URL {words} ({f'SQLSTATE {state}' if state else kind})"
 
 
+_OUR_TABLES = re.compile(r"full_pass_\w+|user_profiles|conversation_chunks")  # a denial names the table, in any language
 _WORDS = {
+    "28000": "does not let us in: it may demand another user, TLS (sslmode) or a client's certificate (sslcert, sslkey)",
     "28": "refuses the user or the password",
     "3D000": "has no database of that name",
     "42501": "does not let this role do what is needed",
@@ -254,3 +303,14 @@ async def check(database: Database) -> None:
     """
     async with database.transaction() as connection:
         await connection.execute(text("SELECT 1"))
+
+
+async def why_read_only(database: Database) -> str | None:
+    """What to tell an operator when nothing can be written, as on a standby after a failover; None when all is well.
+
+    Raises:
+        DatabaseUnavailable: when the server is away.
+    """
+    async with database.transaction() as connection:
+        read_only = (await connection.execute(text("SELECT current_setting('transaction_read_only')::bool"))).scalar_one()
+    return f"PostgreSQL at DATABASE_URL {_WORDS['25006']}" if read_only else None

@@ -15,6 +15,7 @@ from consumer.errors import CommandError
 from consumer.postgres import tables
 from consumer.postgres.application_tables import require_owner
 from consumer.postgres.database import Database, DatabaseUnavailable, sqlstate
+from consumer.postgres.rights import missing_rights
 
 VERSION_TABLE = "full_pass_alembic_version"
 LOCK_TIMEOUT_SECONDS = 2
@@ -52,11 +53,15 @@ async def current_revision(database: Database) -> str | None:
 
 
 async def missing_migration(database: Database) -> str | None:
-    """Why the schema can't be worked with, or None. A revision that we don't know is a newer one, which stays compatible.
+    """Why the schema can't be worked with, or None: its revision, or what our role may not do with it.
+
+    A revision that we don't know is a newer one, which stays compatible.
 
     Raises:
         DatabaseUnavailable: when PostgreSQL is away.
     """
+    if (lacking := await missing_rights(database)) is not None:
+        return lacking  # first: without them the revision can't be seen
     revision = await current_revision(database)
     scripts = ScriptDirectory.from_config(_config(None))
     head = scripts.get_current_head()

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.errors import DETAIL_MAX_CHARS, FinalError, NotThereYet, Superseded
 from consumer.postgres.database import Database
+from consumer.postgres.forgotten import USER_SHA256
 from consumer.postgres.outbox import announce
 from consumer.postgres.runs import NOTIFY_RUNS, Claim
 from consumer.postgres.saving import saving
@@ -197,11 +198,10 @@ _BEGIN = text("""
     RETURNING memory_md
 """)
 
-_NEXT_VERSION = """greatest(coalesce(profile_version, 0),
+_NEXT_VERSION = f"""greatest(coalesce(profile_version, 0),
         (SELECT coalesce(max(profile_version), 0) FROM full_pass_runs WHERE user_id = :user_id),
-        (SELECT coalesce(max(profile_version), 0) FROM full_pass_forgotten
-         WHERE user_sha256 = sha256(convert_to(CAST(CAST(:user_id AS uuid) AS text), 'UTF8')))) + 1"""
-"""In a row made anew the version goes on above the highest that the ledger knows."""
+        (SELECT coalesce(max(profile_version), 0) FROM full_pass_forgotten WHERE user_sha256 = {USER_SHA256})) + 1"""
+"""In a row made anew the version goes on above the highest that the ledger, or the fence of a forgotten user, knows."""
 
 _SAVE_MEMORY = text(f"""
     UPDATE user_profiles SET memory_md = :memory, profile_version = {_NEXT_VERSION}

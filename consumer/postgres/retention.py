@@ -7,6 +7,7 @@ from sqlalchemy import TextClause, text
 from consumer.postgres.database import Database
 
 BATCH_ROWS = 2_000
+LONGEST_PERIOD_SECONDS = 3_600.0
 
 
 class Retention:
@@ -15,6 +16,16 @@ class Retention:
     def __init__(self, database: Database, days: float) -> None:
         self._database = database
         self._days = days
+
+    @property
+    def period_seconds(self) -> float:
+        """How often `expire` has to be called."""
+        return self.period_of(self._days)
+
+    @staticmethod
+    def period_of(days: float) -> float:
+        """Hourly; more often where things are kept for hours or minutes alone."""
+        return max(1.0, min(LONGEST_PERIOD_SECONDS, days * 86_400 / 4))
 
     async def expire(self) -> tuple[int, int]:
         """Remove recorded answers and published outbox rows in short transactions; returns how many of each."""

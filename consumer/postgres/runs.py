@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from consumer.errors import LostLease
 from consumer.postgres.answers import NOTHING, Bought
 from consumer.postgres.database import Database
+from consumer.postgres.forgotten import REMOVE_RUN, forgotten
 from consumer.postgres.wakeups import RUNS_CHANNEL
 from schemas.events import run_id_of
 
@@ -76,6 +77,8 @@ class Ledger:
     async def accept(self, runs: Sequence[NewRun]) -> int:
         """Insert pending runs in bulk and wake the executors; runs that are there already stay as they are.
 
+        Events of users who were forgotten after them are passed over.
+
         PostgreSQL sorts them by key, so that two intakes with the same events wait for each other instead of deadlocking.
 
         Returns:
@@ -98,15 +101,22 @@ class Ledger:
             held: runs in this worker's hands, which it never claims from itself.
             expired_count: whether silence means anything now; not so just after we lost PostgreSQL ourselves.
             suspects: whether a run with two or more failures may be taken.
+
+        A run whose user was forgotten after its event is removed instead of taken, and the next one is looked for.
         """
         values = {"lease": lease_seconds, "held": list(held), "expired_count": expired_count, "suspects": suspects}
-        for _ in range(_CONTENDED_CLAIMS):
+        contended = 0
+        while contended < _CONTENDED_CLAIMS:
             try:
                 async with self._database.transaction() as transaction:
                     row = (await transaction.execute(_CLAIM, values)).one_or_none()
+                    if row is not None and row.forgotten:
+                        await transaction.execute(REMOVE_RUN, {"run_id": row.run_id, "user_id": row.user_id})
             except IntegrityError:
-                continue  # another worker took another run of the same user in this moment: look again
-            return None if row is None else _claim_of(row)
+                contended += 1  # another worker took another run of the same user in this moment: look again
+                continue
+            if row is None or not row.forgotten:
+                return None if row is None else _claim_of(row)
         return None
 
     async def seconds_until_next(self) -> float | None:
@@ -203,6 +213,7 @@ def _columns(runs: Sequence[NewRun]) -> dict[str, list[Any]]:
 
 def _claim_of(row: Row[Any]) -> Claim:
     values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented name for a row as a mapping
+    del values["forgotten"]
     bought = Bought(values.pop("input_tokens"), values.pop("output_tokens"), values.pop("cost_usd"))
     return Claim(storage_path=values.pop("event")["storage_path"], bought=bought, **values)
 
@@ -218,6 +229,7 @@ _ACCEPT = text(f"""
             CAST(:priorities AS smallint[]), CAST(:completed_at AS timestamptz[]), CAST(:events AS text[]),
             CAST(:traceparents AS text[])
         ) AS new (run_id, user_id, idempotency_key, generation, priority, completed_at, event, traceparent)
+        WHERE NOT {forgotten("new")}
         ORDER BY user_id, idempotency_key, generation
         ON CONFLICT DO NOTHING
         RETURNING 1
@@ -261,7 +273,7 @@ _CLAIM = text(f"""
     FROM (SELECT * FROM silent UNION ALL SELECT * FROM due) AS taken
     WHERE run.run_id = taken.run_id
     RETURNING run.run_id, user_id, idempotency_key, generation, attempt, failures, completed_at, event, traceparent, stage,
-              memory_saved_at, error_code, error_detail, input_tokens, output_tokens, cost_usd
+              memory_saved_at, error_code, error_detail, input_tokens, output_tokens, cost_usd, {forgotten("run")} AS forgotten
 """)
 
 _SECONDS_UNTIL_NEXT = text("""

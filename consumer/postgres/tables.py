@@ -106,6 +106,7 @@ Index(
     postgresql_where=text("event_type IN ('v2-completed', 'v2-failed')"),
 )
 Index("full_pass_outbox_user", outbox.c.user_id)
+Index("full_pass_outbox_published", outbox.c.published_at, postgresql_where=text("published_at IS NOT NULL"))
 
 model_calls = Table(
     "full_pass_model_calls",

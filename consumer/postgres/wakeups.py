@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from consumer.postgres.database import connect, session_settings, speaking_plainly
+from consumer.postgres.database import answer_seconds, connect, session_settings, speaking_plainly
 
 RUNS_CHANNEL = "full_pass_runs"
 OUTBOX_CHANNEL = "full_pass_outbox"
@@ -39,7 +39,7 @@ class Wakeups:
         settings = session_settings(lease_seconds)
         settings["idle_session_timeout"] = settings["idle_in_transaction_session_timeout"]
         with speaking_plainly():
-            connection = await connect(url, settings, max(2.0, lease_seconds / 2))
+            connection = await connect(url, settings, answer_seconds(lease_seconds))
         wakeups = cls(connection)
         try:
             with speaking_plainly():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import tomllib
 import uuid
 from collections.abc import Mapping
@@ -22,6 +24,7 @@ Call = tuple[tuple[str, ...], dict[str, str]]
 """Arguments, and what the environment has instead."""
 SECRET = "hunter2"
 NOBODY = "127.0.0.1:1"
+RELEASED = Path(__file__).parents[2] / "schemas" / "released"
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 COMMANDS = (
     *((name,) for name in ("worker", "publish", "status", "demo", "estimate")),
@@ -31,7 +34,9 @@ COMMANDS = (
     ("runs", "show"),
     ("runs", "retry"),
     ("dead-letters", "list"),
+    ("users", "forget"),
     ("schemas", "export"),
+    ("schemas", "compare"),
     ("sandbox", "up"),
     ("sandbox", "down"),
     ("sandbox", "seed"),
@@ -48,6 +53,15 @@ MISTAKES: Mapping[str, tuple[tuple[str, ...], dict[str, str], int, str]] = {
     "no such run": (("runs", "show", UNKNOWN), {}, 1, "full-pass runs list"),
     "no such run to retry": (("runs", "retry", UNKNOWN), {}, 1, "full-pass runs list"),
     "stale contract": (("schemas", "export", "--check", "--to", "empty"), {}, 1, "full-pass schemas export"),
+    "no PostgreSQL to forget in": (
+        ("users", "forget", UNKNOWN), {"DATABASE_URL": f"postgresql://u:{SECRET}@{NOBODY}/x"}, 1, "DATABASE_URL"
+    ),
+    "no released contract": (("schemas", "compare", "--with", "empty"), {}, 1, "full-pass schemas export"),
+    "no Kafka for a file": (
+        ("publish", "--from-file", "/dev/null"), {"KAFKA_BOOTSTRAP_SERVERS": NOBODY}, 1, "KAFKA_BOOTSTRAP_SERVERS"
+    ),
+    "a file and a user": (("publish", "--from-file", "x", "--user-id", UNKNOWN), {}, 2, "--user-id"),
+    "a folder of events": (("publish", "--from-file", "."), {}, 2, "--from-file"),
     "no such export": (("sandbox", "seed", "nowhere.zip"), {}, 1, "nowhere.zip"),
     "no setting": (("runs", "list"), {"DATABASE_URL": ""}, 2, "DATABASE_URL is not set"),
     "another database": (("runs", "list"), {"DATABASE_URL": f"mysql://u:{SECRET}@h/x"}, 2, "DATABASE_URL"),
@@ -70,6 +84,7 @@ USAGE = {
     "unknown option": ("status", "--nonsense"),
     "missing option": ("publish",),
     "no UUID": ("runs", "show", "nonsense"),
+    "no UUID to forget": ("users", "forget", "nonsense"),
     "unknown status": ("runs", "list", "--status", "lost"),
 }
 
@@ -151,6 +166,7 @@ def documents(shared: World, user: User) -> dict[str, Said]:
         "upgrade": ("db", "upgrade"),
         "letters": ("dead-letters", "list"),
         "schemas": ("schemas", "export", "--to", "contract"),
+        "compared": ("schemas", "compare", "--with", str(RELEASED)),
         "estimate": ("estimate", user.path),
         "seed": ("sandbox", "seed"),
     }
@@ -219,6 +235,19 @@ def test_schemas_export_writes_what_is_committed(documents: dict[str, Said], sha
     committed = Path(__file__).parents[2] / "schemas"
     for path in ("asyncapi.yaml", *(f"json/{name}.schema.json" for name in (INPUT, *OUTPUTS))):
         assert (written / path).read_bytes() == (committed / path).read_bytes()
+
+
+def test_schemas_compare_finds_no_break_with_the_last_release_and_fails_at_one(documents: dict[str, Said], shared: World) -> None:
+    version = documents["compared"].json["released"]
+    assert documents["compared"].json["breaking"] == []
+    old = shared.folder / "released" / version
+    shutil.copytree(RELEASED / version, old)
+    schema = old / "json" / "v2-completed.schema.json"
+    schema.write_text(schema.read_text(encoding="utf-8").replace('"model"', '"engine"'), encoding="utf-8")
+    said = shared.run("schemas", "compare", "--with", "released", "--json")
+    assert said.status == 1
+    assert said.err.startswith(f"full-pass: the contract breaks with {version}: v2-completed: engine: the field is gone")
+    assert json.loads(said.out)["breaking"][0].startswith("v2-completed: engine: ")
 
 
 def test_estimate_counts_without_a_model_call(documents: dict[str, Said], user: User, shared: World) -> None:

@@ -80,6 +80,11 @@ def test_the_demo_shows_ones_own_export_as_one_document_and_leaves_nothing_behin
     assert "sailmaking" in document["profile"]["memory_md"]
     assert saved["memory_sha256"] == reference.sha256(document["profile"]["memory_md"])
     assert completed["soulprint_sha256"] == reference.sha256(document["profile"]["soulprint_text"])
+    prompts = document["prompts"]
+    shown = [(prompts[name]["version"], prompts[name]["cached"]) for name in ("cached", "fresh", "cached_again")]
+    assert shown == [(0, True), (2, False), (2, True)]
+    assert document["profile"]["memory_md"] in prompts["fresh"]["text"]
+    assert len(prompts["dropped"]) == 1
     assert demo.left_behind() == []
 
 

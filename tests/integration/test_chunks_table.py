@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from consumer.postgres.chunks import PAGE_CHUNKS, Chunk
+import pytest
+
+from consumer.postgres.chunks import DELETED_AT_ONCE, PAGE_CHUNKS, Chunk
 from tests.integration.postgres_world import FIRST, World, in_world
+from tests.integration.test_forgetting import count_deletes
 
 
 def chunk(conversation: str, content: str, *, index: int = 0, hours: int = 0, title: str = "title") -> Chunk:
@@ -49,5 +52,28 @@ def test_a_reader_sees_the_old_chunks_or_the_new_ones_never_both_and_never_none(
                 await world.chunks.replace(claim, batches)
             done.set()
         assert seen == {("oldold", 7), ("newnew", 5)}
+
+    in_world(database_url, work)
+
+
+@pytest.mark.guarantee("G10")
+def test_very_many_old_chunks_give_way_in_statements_that_stay_short(database_url: str) -> None:
+    """One statement for all of them could take longer than any may, and the user would never have new ones."""
+
+    async def work(world: World) -> None:
+        claim, other = await world.started(), await world.started()
+        await world.chunks.replace(other, [[chunk("theirs", "text")]])
+        await world.sql(
+            """INSERT INTO conversation_chunks
+               SELECT :user, n::text, '', '', 1, 0, 1, 1, '', true, now() - make_interval(secs => n / 3000)
+               FROM generate_series(1, :number) AS n""",
+            user=claim.user_id,
+            number=2 * DELETED_AT_ONCE + 1,
+        )
+        await count_deletes(world, "conversation_chunks")
+        await world.chunks.replace(claim, [[chunk("new", "text")]])
+        assert await world.value("SELECT max(rows) FROM deletes") == DELETED_AT_ONCE
+        left = await world.sql("SELECT conversation_id FROM conversation_chunks ORDER BY 1")
+        assert [row["conversation_id"] for row in left] == ["new", "theirs"]
 
     in_world(database_url, work)

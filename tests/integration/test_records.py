@@ -8,7 +8,6 @@ from decimal import Decimal
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy.exc import IntegrityError
 
 from consumer.claude.budget import DayBudget
 from consumer.errors import LostLease, OperatorTrouble
@@ -109,11 +108,15 @@ def test_who_lost_the_run_still_records_what_was_paid_for_and_touches_no_end(dat
     in_world(database_url, work)
 
 
-def test_an_answer_of_a_run_that_is_gone_is_not_kept(database_url: str) -> None:
+@pytest.mark.guarantee("G11")
+def test_an_answer_of_a_run_that_is_gone_is_not_kept_and_counts_for_the_day_all_the_same(database_url: str) -> None:
+    """Its user was forgotten while the call was in flight: the money is spent, and the content must go nowhere."""
+
     async def work(world: World) -> None:
-        with pytest.raises(IntegrityError):
+        with pytest.raises(LostLease):
             await world.answers.record(uuid4(), uuid4(), billed())
-        assert await world.sql("SELECT 1 FROM full_pass_spend") == []
+        assert await world.sql("SELECT 1 FROM full_pass_model_calls") == []
+        assert await world.value("SELECT cost_usd FROM full_pass_spend") == Decimal("0.25")
 
     in_world(database_url, work)
 

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 
 from schemas.documents import asyncapi, documents, json_schema, schema_file
 from schemas.events import EVENTS, SECTION_NAMES, ErrorCode, Event, MemorySaved, QuickPassCompleted, Usage, V2Completed, V2Failed
+from schemas.examples import example_headers
 
 FOLDER = Path(__file__).parents[2] / "schemas"
 AT = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
@@ -112,8 +113,32 @@ def test_the_asyncapi_document_names_each_event_once_with_its_schema_and_directi
         message = document["components"]["messages"][event.event_type]
         assert (FOLDER / message["payload"]["$ref"]).is_file()
         assert message["payload"]["$ref"] == f"./{schema_file(event)}"
-        assert message["headers"]["properties"]["ce_dataschema"]["const"] == json_schema(event)["$id"]
     actions = {operation["channel"]["$ref"]: operation["action"] for operation in document["operations"].values()}
     received = [place for place, action in actions.items() if action == "receive"]
     assert received == ["#/channels/quick-pass-completed"]
     assert len(actions) == len(EVENTS)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.event_type)
+def test_a_message_has_one_example_that_fits_its_headers_its_schema_and_its_model(event: type[Event]) -> None:
+    message = yaml.safe_load(documents()["asyncapi.yaml"])["components"]["messages"][event.event_type]
+    (example,) = message["examples"]
+    validator(event).validate(example["payload"])
+    Draft202012Validator(message["headers"], format_checker=FormatChecker()).validate(example["headers"])
+    taken = event.model_validate_json(json.dumps(example["payload"]))
+    assert json.loads(taken.model_dump_json(exclude_none=event is QuickPassCompleted)) == example["payload"]
+
+
+@pytest.mark.parametrize("event", [MemorySaved, V2Completed, V2Failed], ids=lambda event: event.event_type)
+def test_readers_may_rely_on_every_header_of_an_event_that_is_sent(event: type[Event]) -> None:
+    headers = asyncapi()["components"]["messages"][event.event_type]["headers"]
+    assert headers["required"] == list(headers["properties"]) == list(example_headers(EXAMPLES[event]))
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.event_type)
+def test_the_page_of_the_events_names_every_field_and_every_header(event: type[Event]) -> None:
+    page = (FOLDER.parent / "docs" / "events.md").read_text(encoding="utf-8")
+    schema = json_schema(event)
+    nested = [field for inner in schema.get("$defs", {}).values() for field in inner.get("properties", ())]
+    sent_with = set(asyncapi()["components"]["messages"][event.event_type]["headers"]["properties"]) - {"ce_specversion"}
+    assert {name for name in (*schema["properties"], *nested, *sent_with) if f"`{name}`" not in page} == set()

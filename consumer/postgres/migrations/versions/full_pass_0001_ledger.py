@@ -70,6 +70,7 @@ CREATE TABLE full_pass_outbox (
 CREATE INDEX full_pass_outbox_unpublished ON full_pass_outbox (id) WHERE published_at IS NULL;
 CREATE UNIQUE INDEX full_pass_outbox_one_end ON full_pass_outbox (run_id) WHERE event_type IN ('v2-completed', 'v2-failed');
 CREATE INDEX full_pass_outbox_user ON full_pass_outbox (user_id);
+CREATE INDEX full_pass_outbox_published ON full_pass_outbox (published_at) WHERE published_at IS NOT NULL;
 
 CREATE TABLE full_pass_model_calls (
     user_id uuid NOT NULL,
