@@ -66,6 +66,7 @@ async def supervise(part: str, run: Run, worker: Worker, stopping: asyncio.Event
         except ConfigurationError:
             raise
         except Exception as error:  # noqa: BLE001 - the other place where a surprise is turned into something
+            _settle_cancellations()
             if asyncio.get_running_loop().time() - began > LONGEST_RESTART_SECONDS * 10:
                 delay = FIRST_RESTART_SECONDS
             reason = str(error) if isinstance(error, FullPassError) else describe(error)
@@ -76,6 +77,16 @@ async def supervise(part: str, run: Run, worker: Worker, stopping: asyncio.Event
             delay = min(delay * 2, LONGEST_RESTART_SECONDS)
         else:
             return
+
+
+def _settle_cancellations() -> None:
+    """An error has come out, so nobody cancels this task; yet it may count as cancelled, and then a timeout here would end it.
+
+    On early versions of Python 3.11 a task group whose child fails while it waits for the others leaves that count behind.
+    """
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
 
 
 async def pause(seconds: float, event: asyncio.Event) -> None:

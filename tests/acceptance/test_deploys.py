@@ -89,9 +89,9 @@ def test_three_workers_are_replaced_one_by_one_under_load(world: World) -> None:
         world.produce([(user.id.encode(), value_of(user), []) for user in more])
         users.extend(more)
 
-    load(5)
+    load(4)
     for old in workers:
-        load(7)
+        load(5)
         new = world.worker().ready()
         assert old.stop() == 0
         assert new.alive
