@@ -68,6 +68,9 @@ runs = Table(
     Column("created_at", _Moment, nullable=False, server_default=func.now()),
     Column("started_at", _Moment),
     Column("finished_at", _Moment),
+    Column("model", Text),
+    Column("prompt_version", Integer),
+    Column("story", JSONB, nullable=False, server_default=text("'[]'")),
     CheckConstraint("status IN ('pending', 'running', 'completed', 'failed')", name="full_pass_runs_status"),
     UniqueConstraint("user_id", "idempotency_key", "generation", name="full_pass_runs_once"),
 )
@@ -84,6 +87,7 @@ Index("full_pass_runs_due_at", runs.c.due_at, postgresql_where=text("status = 'p
 Index("full_pass_runs_leases", runs.c.lease_until, postgresql_where=text("status = 'running'"))
 Index("full_pass_runs_pending_of_user", runs.c.user_id, postgresql_where=text("status = 'pending'"))
 Index("full_pass_runs_created", runs.c.created_at)
+Index("full_pass_runs_replayed", runs.c.generation, runs.c.status, postgresql_where=text("generation > 0"))
 
 outbox = Table(
     "full_pass_outbox",
@@ -97,6 +101,8 @@ outbox = Table(
     Column("traceparent", Text, nullable=False),
     Column("occurred_at", _Moment, nullable=False),
     Column("published_at", _Moment),
+    Column("kafka_partition", Integer),
+    Column("kafka_offset", BigInteger),
 )
 Index("full_pass_outbox_unpublished", outbox.c.id, postgresql_where=text("published_at IS NULL"))
 Index(
@@ -140,6 +146,33 @@ forgotten = Table(
     Column("forgotten_at", _Moment, nullable=False, server_default=func.now()),
     Column("profile_version", BigInteger, nullable=False, server_default=text("0")),
 )
+
+replays = Table(
+    "full_pass_replays",
+    metadata,
+    Column("generation", BigInteger, primary_key=True, autoincrement=False),
+    Column("source", Text, nullable=False),
+    Column("selection", JSONB, nullable=False),
+    Column("state", Text, nullable=False, server_default=text("'running'")),
+    Column("max_cost_usd", Numeric),
+    Column("cost_usd", Numeric, nullable=False, server_default=text("0")),
+    Column("passed_over", Integer, nullable=False, server_default=text("0")),
+    Column("created_at", _Moment, nullable=False, server_default=func.now()),
+    Column("filled_at", _Moment),
+    Column("cancelled_at", _Moment),
+    CheckConstraint("source IN ('topic', 'ledger')", name="full_pass_replays_source"),
+    CheckConstraint("state IN ('running', 'budget_spent', 'cancelled')", name="full_pass_replays_state"),
+)
+
+pause = Table(
+    "full_pass_pause",
+    metadata,
+    Column("one", Boolean, primary_key=True, server_default=text("true")),
+    Column("paused_at", _Moment, nullable=False, server_default=func.now()),
+    Column("reason", Text),
+    CheckConstraint("one", name="full_pass_pause_one"),
+)
+"""One row while an operator has the executors paused."""
 
 user_profiles = Table(
     "user_profiles",

@@ -26,7 +26,10 @@ from sandbox.errors import SandboxError
 from sandbox.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[2]
-OWN = {"full_pass_runs", "full_pass_outbox", "full_pass_model_calls", "full_pass_spend", "full_pass_forgotten"}
+OWN = {
+    *("full_pass_runs", "full_pass_outbox", "full_pass_model_calls", "full_pass_spend", "full_pass_forgotten"),
+    *("full_pass_replays", "full_pass_pause"),
+}
 SEQUENCES = ("full_pass_generation_seq", "full_pass_outbox_id_seq")
 FOUND = """
     CREATE TABLE user_profiles (user_id uuid PRIMARY KEY, email text NOT NULL, soul_md text);
@@ -106,7 +109,7 @@ def full_pass(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_an_empty_database_gets_all_tables_and_a_second_time_nothing(place: Place) -> None:
-    assert upgrade(place.url) == upgrade(place.url) == "full_pass_0001"
+    assert upgrade(place.url) == upgrade(place.url) == "full_pass_0002"
     assert place.tables() == OWN | {"user_profiles", "conversation_chunks", "full_pass_alembic_version"}
 
 
@@ -156,7 +159,7 @@ def test_a_downgrade_removes_what_was_added_and_nothing_that_was_found(place: Pl
     assert place.columns("user_profiles") == ["user_id", "email", "soul_md", "profile_version"]
     assert place.columns("conversation_chunks") == ["id", "user_id", "content", "mine"]
     assert place.sql("SELECT email, profile_version FROM user_profiles") == "ada|7"
-    assert upgrade(place.url) == "full_pass_0001"
+    assert upgrade(place.url) == "full_pass_0002"
 
 
 def test_a_downgrade_never_drops_the_two_tables_even_where_this_service_made_them(place: Place) -> None:
@@ -181,7 +184,7 @@ def test_a_role_that_owns_nothing_gets_statements_for_the_owner_and_they_suffice
     assert not place.tables() & OWN
     place.sql(refused.stdout)
     done = full_pass(url, "db", "upgrade")
-    assert (done.returncode, done.stdout) == (0, "the database is at revision full_pass_0001\n")
+    assert (done.returncode, done.stdout) == (0, "the database is at revision full_pass_0002\n")
 
     async def as_worker(database: Database) -> None:
         async with database.transaction() as transaction:
@@ -201,7 +204,7 @@ def test_tables_that_are_complete_need_no_owner(place: Place, role: str) -> None
     downgrade(place.url)
     place.sql(f"GRANT CREATE, USAGE ON SCHEMA public TO {role}; GRANT ALL ON user_profiles, conversation_chunks TO {role}")
     place.sql("DROP TABLE full_pass_alembic_version")
-    assert upgrade(place.url_of(role, "pw")) == "full_pass_0001"
+    assert upgrade(place.url_of(role, "pw")) == "full_pass_0002"
 
 
 def test_a_table_that_is_in_use_is_waited_for(place: Place) -> None:
@@ -214,7 +217,7 @@ def test_a_table_that_is_in_use_is_waited_for(place: Place) -> None:
     deadline = time.monotonic() + 5
     while place.sql("SELECT count(*) FROM pg_locks WHERE relation = 'user_profiles'::regclass") == "0":
         assert time.monotonic() < deadline
-    assert upgrade(place.url) == "full_pass_0001"
+    assert upgrade(place.url) == "full_pass_0002"
     holder.join()
 
 
@@ -226,7 +229,7 @@ def test_two_upgrades_at_once_do_no_harm(place: Place) -> None:
         finally:
             await asyncio.gather(first.close(), second.close())
 
-    assert asyncio.run(both()) == ["full_pass_0001"] * 2
+    assert asyncio.run(both()) == ["full_pass_0002"] * 2
 
 
 def test_a_table_of_that_name_without_users_is_refused(place: Place) -> None:
@@ -285,7 +288,7 @@ def test_the_alembic_command_goes_both_ways(place: Place) -> None:
 
 def test_a_database_that_is_behind_is_told_by_its_revision_and_the_command(place: Place) -> None:
     missing = with_database(place.url, migrating.missing_migration)
-    assert missing == "the database is at revision none, expected full_pass_0001: run 'full-pass db upgrade'"
+    assert missing == "the database is at revision none, expected full_pass_0002: run 'full-pass db upgrade'"
     upgrade(place.url)
     assert with_database(place.url, migrating.missing_migration) is None
 

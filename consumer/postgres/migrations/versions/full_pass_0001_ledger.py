@@ -5,6 +5,7 @@ from __future__ import annotations
 from alembic import op
 
 from consumer.postgres.application_tables import fit, unfit
+from consumer.postgres.visitors import hide_sequence, hide_table
 
 revision = "full_pass_0001"
 down_revision = None
@@ -102,16 +103,6 @@ CREATE TABLE full_pass_forgotten (
 );
 """
 
-# Hosted PostgreSQL puts an HTTP API for the roles anon and authenticated in front of the schema public.
-REVOKE = """
-DO $$ DECLARE visitor text; BEGIN
-    REVOKE ALL ON {thing} FROM PUBLIC;
-    FOR visitor IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
-        EXECUTE format('REVOKE ALL ON {thing} FROM %I', visitor);
-    END LOOP;
-END $$
-"""
-
 
 def upgrade() -> None:
     """Make this service's tables, and the application's two fit."""
@@ -119,10 +110,10 @@ def upgrade() -> None:
     for statement in filter(None, (part.strip() for part in CREATE.split(";"))):
         op.execute(statement)
     for table in (*OWN_TABLES, "full_pass_alembic_version"):
-        op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-        op.execute(REVOKE.format(thing=table))
+        for statement in hide_table(table):
+            op.execute(statement)
     for sequence in ("full_pass_generation_seq", "full_pass_outbox_id_seq"):
-        op.execute(REVOKE.format(thing=f"SEQUENCE {sequence}"))
+        op.execute(hide_sequence(sequence))
 
 
 def downgrade() -> None:
