@@ -104,7 +104,7 @@ def test_a_worker_without_topics_and_tables_lives_says_what_is_missing_and_recov
         until(lambda: wanted == {each for each in wanted if each in json.dumps(worker.reasons())}, what="it named both commands")
         assert worker.get("/health/live") == (200, '{"live": true}')
 
-        assert world.run("db", "upgrade", "--json").json == {"revision": "full_pass_0001"}
+        assert world.run("db", "upgrade", "--json").json == {"revision": "full_pass_0002"}
         until(lambda: "db upgrade" not in json.dumps(worker.reasons()), what="it had found the tables")
         assert worker.reasons() != {}
         made = world.run("topics", "create", "--partitions", "3", "--json").json

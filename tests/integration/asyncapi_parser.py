@@ -9,6 +9,7 @@ import base64
 import hashlib
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -24,6 +25,7 @@ PACKAGE, VERSION = "@asyncapi/parser", "3.6.6"
 SHA512 = "DppE3OStajt6gHc+RsVf9VxRwW9WACagHnFvkOML5rZGwS9hXxtFYTxnsH3mHPRgHom0rClMs6DpbjNY65Y54A=="
 _BUNDLE = "package/browser/index.js"  # holds all that the parser needs: one package to get instead of 168
 _SECONDS = 60
+_TRUSTING = os.environ | {"NODE_USE_SYSTEM_CA": "1"}  # of a proxy that signs anew, only the machine's own store knows
 _SCRIPT = """
 globalThis.self = globalThis;
 const { readFileSync } = require("fs");
@@ -101,7 +103,7 @@ def _bundle() -> Path:
 def _got(folder: Path) -> bytes:
     command = [*_node("npm"), "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--pack-destination", str(folder)]
     try:
-        subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS, check=True)
+        subprocess.run(command, cwd=folder, env=_TRUSTING, capture_output=True, text=True, timeout=_SECONDS, check=True)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         raise ParserNotToBeHad(f"the npm registry did not hand out {PACKAGE} ({type(error).__name__})") from error
     (archive,) = folder.glob("*.tgz")
