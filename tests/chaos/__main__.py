@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: a worker killed at every crash point, then workers killed at random; 1 if anything was wrong."""
+"""`python -m tests.chaos`: a worker killed at every crash point, workers killed at random, a replay; 1 if anything went wrong."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos.crashes import crashes
+from tests.chaos.replay import ReplayPlan, replay_through
 from tests.chaos.servers import MakeWorld, worlds
 from tests.chaos.stories import EVERY_POINT
 from tests.chaos.storm import Plan, blow
@@ -32,6 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=None, help="default: a random one, which is printed")
     parser.add_argument("--life", type=float, default=1.8, help="seconds that a worker lives on average, once it is up")
     parser.add_argument("--without-points", action="store_true", help="leave the crash points out (they take 3 minutes)")
+    parser.add_argument("--replay-users", type=int, default=2_000, help="users of the replay whose budget ends; 0: none")
     return parser.parse_args()
 
 
@@ -62,6 +64,19 @@ def at_random(make_world: MakeWorld, folder: Path, plan: Plan) -> int:
     return len(faults)
 
 
+def a_replay(make_world: MakeWorld, folder: Path, plan: ReplayPlan) -> int:
+    """Kill a replay's command and a worker, print the figures, and say how much was wrong."""
+    world = make_world(folder)
+    try:
+        found = replay_through(world, plan, say)
+    finally:
+        world.close()
+    say(found.figures())
+    for fault in found.wrong():
+        say(f"WRONG: {fault}")
+    return len(found.wrong())
+
+
 def main() -> int:
     given = arguments()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of topics that were made a moment ago
@@ -73,6 +88,8 @@ def main() -> int:
             wrong += every_point(make_world, Path(name) / "points")
         if plan.kills:
             wrong += at_random(make_world, Path(name) / "random", plan)
+        if given.replay_users:
+            wrong += a_replay(make_world, Path(name) / "replay", ReplayPlan(given.replay_users, seed))
     return 1 if wrong else 0
 
 
