@@ -41,7 +41,9 @@ def test_every_column_of_the_run_is_what_the_specification_says(passed: Passed) 
     assert trace_id(run["traceparent"]) == trace_id(header(completion_event(passed), "traceparent"))
     event = {name: value for name, value in json.loads(run["event"]).items() if value is not None}
     assert event == passed.user.event
-    timed = {"created_at", "due_at", "started_at", "memory_saved_at", "finished_at", "traceparent", "event"}
+    story = [(each["attempt"], each["what"]) for each in json.loads(run["story"])]
+    assert story == [(1, what) for what in ("claimed", "reading", "facts", "memory", "sections", "completed")]
+    timed = {"created_at", "due_at", "started_at", "memory_saved_at", "finished_at", "traceparent", "event", "story"}
     assert {name: value for name, value in run.items() if name not in timed} == {
         "run_id": run_id_of(passed.user.uuid, passed.user.key, 0),
         "user_id": passed.user.uuid,
@@ -65,6 +67,8 @@ def test_every_column_of_the_run_is_what_the_specification_says(passed: Passed) 
         ),
         "error_code": None,
         "error_detail": None,
+        "model": "claude-haiku-4-5-20251001",
+        "prompt_version": 1,
     }  # fmt: skip
 
 
