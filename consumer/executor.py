@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Literal
 from uuid import UUID
 
 import structlog
@@ -16,11 +17,13 @@ from consumer.health import Health
 from consumer.logs import get_log
 from consumer.metrics import Metrics
 from consumer.postgres.database import DatabaseUnavailable
+from consumer.postgres.pause import Paused
 from consumer.postgres.profiles import Profiles
+from consumer.postgres.replay_budget import ReplayStopped
 from consumer.postgres.runs import Claim, Ledger
 from consumer.postgres.wakeups import RUNS_CHANNEL, Wakeups
 from consumer.settings import Settings, required
-from schemas.events import ErrorCode
+from schemas.events import ErrorCode, to_utc_text
 
 PART = "executor"
 SUSPECT_FAILURES = 2
@@ -38,6 +41,7 @@ class _Hands:
     under_way: dict[UUID, tuple[Claim, asyncio.Task[None]]] = field(default_factory=dict)
     to_put_back: dict[UUID, Claim] = field(default_factory=dict)
     lost: set[UUID] = field(default_factory=set)
+    paused: set[UUID] = field(default_factory=set)
 
     def all(self) -> list[UUID]:
         return [*self.under_way, *self.to_put_back]
@@ -79,6 +83,8 @@ class Executor:
     async def run(self, stopping: asyncio.Event) -> None:
         """Claim and renew until `stopping` is set, then let runs finish or hand them back in `SHUTDOWN_SECONDS`.
 
+        While an operator has the executors paused it hands back what it holds, and claims nothing.
+
         Raises:
             DatabaseUnavailable: when PostgreSQL is away; the runs under way go on.
         """
@@ -88,8 +94,13 @@ class Executor:
                 while not stopping.is_set():
                     await self._put_back_waiting()
                     await self._keep_leases(wakeups)
-                    wait_seconds = await self._claim_what_fits(stopping)
-                    self._health.well(PART)
+                    paused = await self._ledger.pause.state()
+                    if paused is None:
+                        wait_seconds = await self._claim_what_fits(stopping)
+                        self._health.well(PART)
+                    else:
+                        wait_seconds = self._settings.poll_seconds
+                        await self._let_go(paused)
                     await self._rest(wakeups, stopping, wait_seconds)
                 await self._finish(wakeups)
         except DatabaseUnavailable:
@@ -161,6 +172,15 @@ class Executor:
             self._health.well("budget")
         return room_in_seconds
 
+    async def _let_go(self, paused: Paused) -> None:
+        """Hand back what this worker holds, as at a shutdown that waits for nothing, and say why it rests."""
+        if self._health.reasons().get(PART) != str(paused):
+            _log.warning("paused", since=to_utc_text(paused.paused_at), runs=len(self._hands.under_way))
+        self._health.unwell(PART, str(paused))
+        self._hands.paused.update(self._hands.under_way)
+        await self._cancel_all()
+        await self._put_back_waiting()
+
     def _start(self, claim: Claim) -> None:
         task = self._tasks.create_task(self._carry(claim))
         self._hands.under_way[claim.run_id] = (claim, task)
@@ -197,6 +217,7 @@ class Executor:
             finally:
                 self._hands.under_way.pop(claim.run_id, None)
                 self._hands.lost.discard(claim.run_id)
+                self._hands.paused.discard(claim.run_id)
                 self._pace.end_probe(claim.run_id)
                 self._freed.set()
 
@@ -216,15 +237,16 @@ class Executor:
             await self._put_back_failed(claim, unexpected)
 
     async def _put_back_untouched(self, claim: Claim) -> None:
-        """Hand a run back at shutdown, for which a PostgreSQL that says nothing leaves little time."""
+        """Hand a run back at a pause or at shutdown, for which a PostgreSQL that says nothing leaves little time."""
+        reason: Literal["pause", "shutdown"] = "pause" if claim.run_id in self._hands.paused else "shutdown"
         try:
             async with asyncio.timeout(max(1.0, self._settings.shutdown_seconds / 10)):
-                is_ours = await self._ledger.put_back(claim)
+                is_ours = await self._ledger.put_back(claim, reason)
         except TimeoutError:
             raise DatabaseUnavailable("PostgreSQL did not answer in time when the run was to be handed back") from None
         if is_ours:  # else it was settled in this very moment
-            self._metrics.runs_handed_back.labels("shutdown").inc()
-            _log.info("run_handed_back", reason="shutdown")
+            self._metrics.runs_handed_back.labels(reason).inc()
+            _log.info("run_handed_back", reason=reason)
 
     async def _carry_to_its_end(self, claim: Claim) -> None:
         try:
@@ -246,6 +268,8 @@ class Executor:
                 await self._end(claim, error)
             case NotThereYet():
                 await self._put_back_in_grace(claim, error)
+            case ReplayStopped():
+                await self._put_back_for_replay(claim, error)
             case Outage():
                 await self._put_back_for(claim, error)
             case _:
@@ -259,7 +283,8 @@ class Executor:
 
     async def _put_back_in_grace(self, claim: Claim, error: NotThereYet) -> None:
         settings = self._settings
-        if not await self._ledger.put_back_in_grace(claim, settings.retry_backoff_seconds, settings.not_found_grace_seconds):
+        wait, grace = settings.retry_backoff_seconds, settings.not_found_grace_seconds
+        if not await self._ledger.put_back_in_grace(claim, wait, grace, error.code):
             return await self._end(claim, error)
         return self._handed_back(error, "not_found")
 
@@ -269,11 +294,17 @@ class Executor:
         if error.code is ErrorCode.BUDGET_EXCEEDED:
             base /= LEAST_OF_WAIT  # not before there is room
         paced = error.retry_after_seconds is not None or isinstance(error, DatabaseUnavailable)  # back as soon as it is
-        if not await self._ledger.put_back_for_outage(claim, base, base if paced else BACKOFF_MAX_SECONDS, give_up):
+        most = base if paced else BACKOFF_MAX_SECONDS
+        if not await self._ledger.put_back_for_outage(claim, base, most, give_up, error.code):
             return await self._end(claim, error)
         if isinstance(error, OperatorTrouble) and error.code is ErrorCode.EXPORT_UNAVAILABLE:
             self._health.unwell("exports", error.detail)
         return self._handed_back(error, "outage")
+
+    async def _put_back_for_replay(self, claim: Claim, error: ReplayStopped) -> None:
+        if not await self._ledger.put_back_for_replay(claim, error.code, self._settings.retry_backoff_seconds):
+            raise LostLease
+        self._handed_back(error, "outage")
 
     async def _put_back_failed(self, claim: Claim, error: RunError) -> None:
         """Count a failure. The last one is due at once: its next claim ends it, through the door like every end.

@@ -1,4 +1,5 @@
-"""What may be spent: by one run (`MAX_RUN_COST_USD`) and by all workers in 24 hours (`MAX_COST_USD_PER_DAY`)."""
+"""What may be spent: by one run (`MAX_RUN_COST_USD`), by a replay (`--max-cost-usd`) and by all workers in 24 hours
+(`MAX_COST_USD_PER_DAY`)."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 
 from consumer.errors import FinalError, OperatorTrouble
+from consumer.postgres.replay_budget import ReplayStopped
 from consumer.postgres.spend import DaySpend, Spend
 from schemas.events import ErrorCode
 
@@ -125,6 +127,47 @@ class DayBudget:
     @property
     def _spent_usd(self) -> Decimal:
         return self._day.spent_usd + self._unrecorded_usd
+
+
+class ReplayBudgets:
+    """The dollars of replays. Beyond its limit a replay's runs wait; it is overspent by what was in flight at most.
+
+    Looked up before each call of a replay's run, so that a budget that is raised and a replay that is cancelled count at once.
+    What this worker was billed for counts from then on, although it is recorded a moment later.
+    """
+
+    def __init__(self, spend: Spend) -> None:
+        self._spend = spend
+        self._unrecorded_usd: dict[int, Decimal] = {}
+
+    async def require_room(self, generation: int) -> None:
+        """Let a call of a run of this replay go ahead only while there is room.
+
+        Raises:
+            ReplayStopped: `budget_exceeded` or `cancelled`; the run waits in the ledger.
+        """
+        replay = await self._spend.of_replay(generation)
+        if replay is None:
+            return
+        if replay.state == "cancelled":
+            raise ReplayStopped(ErrorCode.CANCELLED, f"replay {generation} was cancelled: nothing more is bought for it")
+        spent_usd = replay.cost_usd + self._unrecorded_usd.get(generation, Decimal(0))
+        if replay.state != "running" or (replay.max_cost_usd is not None and spent_usd >= replay.max_cost_usd):
+            raise ReplayStopped(
+                ErrorCode.BUDGET_EXCEEDED,
+                f"replay {generation} has spent ${spent_usd:.4f} of ${replay.max_cost_usd or 0:.4f}; its runs wait until "
+                f"'full-pass replay resume {generation} --max-cost-usd …' raises it",
+            )
+
+    def spent(self, generation: int, cost_usd: Decimal) -> None:
+        """This worker was billed for a run of the replay."""
+        self._unrecorded_usd[generation] = self._unrecorded_usd.get(generation, Decimal(0)) + cost_usd
+
+    def recorded(self, generation: int, cost_usd: Decimal) -> None:
+        """What it was billed is in the replay's spend now."""
+        self._unrecorded_usd[generation] -= cost_usd
+        if not self._unrecorded_usd[generation]:
+            del self._unrecorded_usd[generation]
 
 
 def _now() -> float:

@@ -10,7 +10,7 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from consumer.claude.api import Api, Message, to_text
-from consumer.claude.budget import DayBudget, RunBudget
+from consumer.claude.budget import DayBudget, ReplayBudgets, RunBudget
 from consumer.claude.models import expected_cost_usd, price_of
 from consumer.claude.pace import BACKOFF_MAX_SECONDS, Call, Pace
 from consumer.claude.requests import Answer, Request
@@ -52,14 +52,18 @@ class Claude:
         self.traces = traces
         most_usd = settings.max_cost_usd_per_day
         self.day = DayBudget(spend, None if most_usd is None else Decimal(str(most_usd)))
+        self.replays = ReplayBudgets(spend)
         self._most_run_usd = Decimal(str(settings.max_run_cost_usd))
 
-    def for_run(self, run_id: UUID, user_id: UUID, bought: Bought = NOTHING) -> RunClaude:
-        """The gate as one run sees it: with its user's recorded answers, and a budget less what it has bought already."""
+    def for_run(self, run_id: UUID, user_id: UUID, bought: Bought = NOTHING, *, replay: int | None = None) -> RunClaude:
+        """The gate as one run sees it: with its user's recorded answers, and a budget less what it has bought already.
+
+        `replay` is the generation of the replay that the run belongs to, and whose budget it spends.
+        """
         spent_usd = bought.cost_usd
         if spent_usd is None:
             spent_usd = expected_cost_usd(self.api.model, bought.input_tokens, bought.output_tokens)
-        return RunClaude(self, run_id, user_id, RunBudget(self._most_run_usd, spent_usd))
+        return RunClaude(self, run_id, user_id, RunBudget(self._most_run_usd, spent_usd), replay)
 
     async def close(self) -> None:
         """Close the connections. Runs must have ended."""
@@ -69,9 +73,10 @@ class Claude:
 class RunClaude:
     """What the stages of one run ask through."""
 
-    def __init__(self, claude: Claude, run_id: UUID, user_id: UUID, budget: RunBudget) -> None:
+    def __init__(self, claude: Claude, run_id: UUID, user_id: UUID, budget: RunBudget, replay: int | None) -> None:
         self._claude = claude
         self._budget = budget
+        self._replay = replay
         self._run_id = run_id
         self._user_id = user_id
         self._gone = False
@@ -86,8 +91,8 @@ class RunClaude:
         """The user's recorded answer to the very same request, or a bought one, which is recorded before it is returned.
 
         Raises:
-            Outage: the model API can't be used now; OperatorTrouble where an operator has to end that, or the day's budget is
-                spent.
+            Outage: the model API can't be used now; OperatorTrouble where an operator has to end that, or the budget of the day
+                or of the replay is spent.
             FinalError: `model_rejected`, `budget_exceeded`.
             LostLease: the run is gone, since its user was forgotten; no further call is made.
         """
@@ -140,6 +145,8 @@ class RunClaude:
             if self._gone:
                 raise LostLease
             await self._claude.day.require_room()
+            if self._replay is not None:
+                await self._claude.replays.require_room(self._replay)
             timed = self._claude.metrics.model_call_seconds.labels(request.kind).time()
             with timed, self._claude.traces.model_call(self.model, request.kind) as span:
                 outcome = await self._claude.api.create(request)
@@ -159,8 +166,7 @@ class RunClaude:
         price = price_of(self.model, message.input_tokens)
         cost = None if price is None else price.cost_usd(message.input_tokens, message.output_tokens)
         spend_usd = expected_cost_usd(self.model, message.input_tokens, message.output_tokens)
-        self._budget.spent(spend_usd)
-        self._claude.day.spent(spend_usd)
+        self._spent(spend_usd)
         self._meter(message, cost)
         billed = BilledAnswer(
             request_sha256=sha256,
@@ -180,6 +186,14 @@ class RunClaude:
             raise
         finally:
             self._claude.day.recorded(spend_usd)
+            if self._replay is not None:
+                self._claude.replays.recorded(self._replay, spend_usd)
+
+    def _spent(self, spend_usd: Decimal) -> None:
+        self._budget.spent(spend_usd)
+        self._claude.day.spent(spend_usd)
+        if self._replay is not None:
+            self._claude.replays.spent(self._replay, spend_usd)
 
     def _count(self, request: Request, outcome: str | None) -> None:
         self._claude.metrics.model_calls.labels(request.kind, outcome).inc()

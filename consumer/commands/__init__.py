@@ -13,7 +13,9 @@ from consumer.commands import (
     dead_letters,
     demo,
     estimating,
+    pausing,
     publishing,
+    replay,
     runs,
     sandbox,
     schemas_export,
@@ -40,9 +42,12 @@ app.add_typer(database.app, name="db")
 app.add_typer(topics.app, name="topics")
 app.command("publish")(publishing.publish)
 app.command("estimate")(estimating.estimate_command)
+app.add_typer(replay.app, name="replay")
 app.add_typer(runs.app, name="runs")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(users.app, name="users")
+app.command("pause")(pausing.pause)
+app.command("resume")(pausing.resume)
 app.command("status")(status.status)
 app.add_typer(schemas_export.app, name="schemas")
 app.add_typer(sandbox.app, name="sandbox")

@@ -14,6 +14,7 @@ from consumer.exports.store import ExportStore
 from consumer.full_pass.estimate import estimate_rest
 from consumer.full_pass.facts import extract_facts
 from consumer.full_pass.memory import write_memory
+from consumer.full_pass.prompt_version import PROMPT_VERSION
 from consumer.full_pass.reading import read_export
 from consumer.full_pass.reduction import reduce_facts
 from consumer.full_pass.sections import regenerate_sections
@@ -65,7 +66,7 @@ class Parts:
         Raises:
             LostLease: before the stage begins, when another worker has the run.
         """
-        await self.ledger.enter_stage(run, name, self.lease_seconds)
+        await self.ledger.enter_stage(run, name, self.lease_seconds, model=self.claude.api.model, prompt_version=PROMPT_VERSION)
         timed = self.metrics.stage_seconds.labels(name).time()
         with structlog.contextvars.bound_contextvars(stage=name), timed, self.traces.span(name):
             _log.info("stage_started")
@@ -85,7 +86,8 @@ async def full_pass(run: Claim, parts: Parts) -> None:
     After a crash a run takes the same way again: answers are looked up instead of bought, and a MEMORY that this run has saved
     is read, not written.
     """
-    claude = parts.claude.for_run(run.run_id, run.user_id, run.bought)  # its user's recorded answers, its budget
+    replay = run.generation if run.is_replay else None
+    claude = parts.claude.for_run(run.run_id, run.user_id, run.bought, replay=replay)  # its user's recorded answers, its budget
     memory = await parts.profiles.begin(run)  # this run's saved MEMORY, or None
 
     with Spool() as spool:

@@ -84,8 +84,9 @@ class Answers:
             return {bytes.fromhex(sha256) for (sha256,) in await transaction.execute(question)}
 
     async def record(self, run_id: UUID, user_id: UUID, answer: BilledAnswer) -> None:
-        """Keep an answer that was paid for, and add it to what the run and the hour have cost. Lease or not: money was spent.
+        """Keep an answer that was paid for, and add it to what run, replay and hour have cost. Lease or not: money was spent.
 
+        A replay that has reached its limit with it is stopped (`replay_budget`).
         It is a step forward: failures and `held_up_since` of a run that is still open are cleared.
 
         Raises:
@@ -107,6 +108,7 @@ class Answers:
             await transaction.execute(statement)
 
 
+# Locked in this order: the run, which may be in a long save, its replay, and last the hour's row, which all workers share.
 _RECORD = text("""
     WITH run AS (
         UPDATE full_pass_runs
@@ -117,7 +119,14 @@ _RECORD = text("""
             error_code = CASE WHEN finished_at IS NULL THEN NULL ELSE error_code END,
             error_detail = CASE WHEN finished_at IS NULL THEN NULL ELSE error_detail END
         WHERE run_id = :run_id
-        RETURNING run_id
+        RETURNING run_id, generation
+    ), replay AS (
+        UPDATE full_pass_replays AS replay
+        SET cost_usd = replay.cost_usd + CAST(:spend_usd AS numeric),
+            state = CASE WHEN state = 'running' AND replay.cost_usd + CAST(:spend_usd AS numeric) >= max_cost_usd
+                         THEN 'budget_spent' ELSE state END
+        FROM run WHERE run.generation > 0 AND replay.generation = run.generation
+        RETURNING 1
     ), answer AS (
         INSERT INTO full_pass_model_calls (user_id, request_sha256, run_id, kind, model, content, stop_reason,
                                            input_tokens, output_tokens, cost_usd)
@@ -130,7 +139,8 @@ _RECORD = text("""
             cost_usd = excluded.cost_usd, created_at = clock_timestamp()
     )
     INSERT INTO full_pass_spend AS spend (hour, cost_usd)
-    SELECT date_trunc('hour', clock_timestamp(), 'UTC'), CAST(:spend_usd AS numeric) FROM (SELECT count(*) FROM run) AS first
+    SELECT date_trunc('hour', clock_timestamp(), 'UTC'), CAST(:spend_usd AS numeric)
+    FROM (SELECT count(*) FROM run) AS first, (SELECT count(*) FROM replay) AS second
     ON CONFLICT (hour) DO UPDATE SET cost_usd = spend.cost_usd + excluded.cost_usd
     RETURNING (SELECT count(*) FROM run)
 """)

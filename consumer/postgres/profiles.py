@@ -17,6 +17,7 @@ from consumer.postgres.forgotten import USER_SHA256
 from consumer.postgres.outbox import announce
 from consumer.postgres.runs import NOTIFY_RUNS, Claim
 from consumer.postgres.saving import saving
+from consumer.postgres.story import story_with
 from schemas.events import SECTION_NAMES, ErrorCode, MemorySaved, Usage, V2Completed, V2Failed
 
 _NO_PROFILE = "expected a row in user_profiles for this user; publish the event after the row is committed"
@@ -135,15 +136,17 @@ class Profiles:
         return code
 
 
-async def fail_in(transaction: AsyncConnection, claim: Claim, code: ErrorCode, detail: str) -> None:
-    """The end of a failed run, within a transaction that holds its row."""
+async def fail_in(
+    transaction: AsyncConnection, claim: Claim, code: ErrorCode, detail: str, *, leave_profile: bool = False
+) -> None:
+    """The end of a failed run, within a transaction that holds its row; `leave_profile` where its status is another run's."""
     detail = detail[:DETAIL_MAX_CHARS]
     memory_saved = claim.memory_saved_at is not None or bool(
         (await transaction.execute(_HAS_MEMORY, {"run_id": claim.run_id})).scalar()
     )
     error = f"{code}: {detail}"[:DETAIL_MAX_CHARS]
     gone = memory_saved and code is ErrorCode.PROFILE_NOT_FOUND
-    if code is not ErrorCode.SUPERSEDED and not gone:
+    if not (code is ErrorCode.SUPERSEDED or gone or leave_profile):
         change = _STAY_COMPLETE if memory_saved else _STATUS_FAILED
         await transaction.execute(change, {"user_id": claim.user_id} | ({} if memory_saved else {"error": error}))
     version = (await transaction.execute(_VERSION, {"user_id": claim.user_id})).scalar_one_or_none()
@@ -237,11 +240,12 @@ _STATUS_FAILED = text("""
 
 _VERSION = text("SELECT profile_version FROM user_profiles WHERE user_id = :user_id")
 
-_END = text("""
+_END = text(f"""
     UPDATE full_pass_runs
     SET status = :status, finished_at = clock_timestamp(), lease_until = NULL, held_up_since = NULL,
         profile_version = coalesce(CAST(:version AS bigint), profile_version),
-        error_code = CAST(:code AS text), error_detail = CAST(:detail AS text)
+        error_code = CAST(:code AS text), error_detail = CAST(:detail AS text),
+        story = {story_with("CAST(:status AS text)", code="CAST(:code AS text)")}
     WHERE run_id = :run_id
     RETURNING finished_at, stage, attempt, model_calls, input_tokens, output_tokens, cost_usd
 """)

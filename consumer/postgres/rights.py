@@ -15,6 +15,8 @@ NEEDED = {
     "full_pass_model_calls": _ALL,
     "full_pass_spend": ("SELECT", "INSERT", "UPDATE"),
     "full_pass_forgotten": ("SELECT",),
+    "full_pass_replays": ("SELECT", "UPDATE"),
+    "full_pass_pause": ("SELECT",),
     "full_pass_outbox_id_seq": ("USAGE",),
     "user_profiles": ("SELECT", "UPDATE"),
     "conversation_chunks": ("SELECT", "INSERT", "DELETE"),

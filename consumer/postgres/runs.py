@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -20,6 +20,17 @@ from consumer.errors import LostLease
 from consumer.postgres.answers import NOTHING, Bought
 from consumer.postgres.database import Database
 from consumer.postgres.forgotten import REMOVE_RUN, forgotten
+from consumer.postgres.handing_back import (
+    OURS,
+    PUT_BACK,
+    PUT_BACK_FAILED,
+    PUT_BACK_FOR_OUTAGE,
+    PUT_BACK_FOR_REPLAY,
+    PUT_BACK_IN_GRACE,
+)
+from consumer.postgres.pause import NOT_PAUSED, Pause
+from consumer.postgres.replay_budget import HOLD_REPLAY, is_replay, is_stopped
+from consumer.postgres.story import story_with
 from consumer.postgres.wakeups import RUNS_CHANNEL
 from schemas.events import run_id_of
 
@@ -50,7 +61,10 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A run in this worker's hands, as it was when it was claimed. `attempt` is the fencing token."""
+    """A run in this worker's hands, as it was when it was claimed. `attempt` is the fencing token.
+
+    `is_replay`: whether its generation is one of `full_pass_replays`, which may have a budget.
+    """
 
     run_id: UUID
     user_id: UUID
@@ -66,6 +80,7 @@ class Claim:
     error_code: str | None
     error_detail: str | None
     bought: Bought = NOTHING
+    is_replay: bool = False
 
 
 class Ledger:
@@ -73,6 +88,7 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.pause = Pause(database)
 
     async def accept(self, runs: Sequence[NewRun]) -> int:
         """Insert pending runs in bulk and wake the executors; runs that are there already stay as they are.
@@ -102,7 +118,8 @@ class Ledger:
             expired_count: whether silence means anything now; not so just after we lost PostgreSQL ourselves.
             suspects: whether a run with two or more failures may be taken.
 
-        A run whose user was forgotten after its event is removed instead of taken, and the next one is looked for.
+        A run whose user was forgotten after its event is removed instead of taken, and one whose replay is stopped is held with
+        all others of it; then the next one is looked for. While the executors are paused there is none.
         """
         values = {"lease": lease_seconds, "held": list(held), "expired_count": expired_count, "suspects": suspects}
         contended = 0
@@ -112,10 +129,12 @@ class Ledger:
                     row = (await transaction.execute(_CLAIM, values)).one_or_none()
                     if row is not None and row.forgotten:
                         await transaction.execute(REMOVE_RUN, {"run_id": row.run_id, "user_id": row.user_id})
+                    elif row is not None and row.stopped:
+                        await transaction.execute(HOLD_REPLAY, {"run_id": row.run_id})
             except IntegrityError:
                 contended += 1  # another worker took another run of the same user in this moment: look again
                 continue
-            if row is None or not row.forgotten:
+            if row is None or not (row.forgotten or row.stopped):
                 return None if row is None else _claim_of(row)
         return None
 
@@ -142,13 +161,16 @@ class Ledger:
             rows = (await transaction.execute(_RENEW, values)).all()
         return {row.run_id for row in rows if not row.held}
 
-    async def enter_stage(self, claim: Claim, stage: str, lease_seconds: float) -> None:
-        """Note the stage that a run has come to, and renew its lease.
+    async def enter_stage(
+        self, claim: Claim, stage: str, lease_seconds: float, *, model: str | None = None, prompt_version: int | None = None
+    ) -> None:
+        """Note the stage that a run has come to, with which model and prompts it goes on (None: as before), and renew its lease.
 
         Raises:
             LostLease: when another worker has the run.
         """
-        values = {"run_id": claim.run_id, "attempt": claim.attempt, "stage": stage, "lease": lease_seconds}
+        values: dict[str, Any] = {"run_id": claim.run_id, "attempt": claim.attempt, "stage": stage, "lease": lease_seconds}
+        values |= {"model": model, "prompt_version": prompt_version}
         async with self._database.transaction() as transaction:
             if (await transaction.execute(_ENTER_STAGE, values)).rowcount == 0:
                 raise LostLease
@@ -159,14 +181,19 @@ class Ledger:
         async with self._database.transaction() as transaction:
             await transaction.execute(_NOTE_COVERAGE, values)
 
-    async def put_back(self, claim: Claim) -> bool:
-        """Hand a run back untouched (shutdown, an outage that waits for an operator): due now, no failure counted."""
-        return await self._hand_back(_PUT_BACK, claim)
+    async def put_back(self, claim: Claim, reason: Literal["shutdown", "pause"] = "shutdown") -> bool:
+        """Hand a run back untouched: due now, no failure counted."""
+        return await self._hand_back(PUT_BACK, claim, reason=reason)
 
     async def put_back_for_outage(
-        self, claim: Claim, base_seconds: float, most_seconds: float, give_up_seconds: float | None
+        self,
+        claim: Claim,
+        base_seconds: float,
+        most_seconds: float,
+        give_up_seconds: float | None,
+        code: str | None = None,
     ) -> bool:
-        """Hand a run back because something that it needs is away.
+        """Hand a run back because something that it needs is away; `code` says what, for its story.
 
         Due again after as long as it has been held up already (a backoff that doubles), at least `base_seconds` and at most
         `most_seconds`, a quarter of it left to chance.
@@ -175,19 +202,27 @@ class Ledger:
             False when nothing was written: the outage lasts longer than `give_up_seconds` (None: it never does), or the
             run is no longer ours. Ending it through the door tells which.
         """
-        return await self._hand_back(_PUT_BACK_FOR_OUTAGE, claim, base=base_seconds, most=most_seconds, give_up=give_up_seconds)
+        times = {"base": base_seconds, "most": most_seconds, "give_up": give_up_seconds}
+        return await self._hand_back(PUT_BACK_FOR_OUTAGE, claim, code=code, **times)
 
-    async def put_back_in_grace(self, claim: Claim, base_seconds: float, grace_seconds: float) -> bool:
+    async def put_back_for_replay(self, claim: Claim, code: str, again_seconds: float) -> bool:
+        """Hand a run back because its replay is stopped: held until the budget is raised, no failure counted.
+
+        If the replay goes on in this very moment, the run is due again after `again_seconds`.
+        """
+        return await self._hand_back(PUT_BACK_FOR_REPLAY, claim, code=code, base=again_seconds)
+
+    async def put_back_in_grace(self, claim: Claim, base_seconds: float, grace_seconds: float, code: str | None = None) -> bool:
         """Hand a run back because its profile or export is not there yet; looked for again at least once a second at first.
 
         Returns:
             False when the grace since the run was accepted is over, or the run is no longer ours.
         """
-        return await self._hand_back(_PUT_BACK_IN_GRACE, claim, base=base_seconds, grace=grace_seconds)
+        return await self._hand_back(PUT_BACK_IN_GRACE, claim, code=code, base=base_seconds, grace=grace_seconds)
 
     async def put_back_failed(self, claim: Claim, code: str, detail: str, delay_seconds: float) -> bool:
         """Hand a run back and count a failure; `code` is what it ends with if this was one too many."""
-        return await self._hand_back(_PUT_BACK_FAILED, claim, code=code, detail=detail, delay=delay_seconds)
+        return await self._hand_back(PUT_BACK_FAILED, claim, code=code, detail=detail, delay=delay_seconds)
 
     async def _hand_back(self, statement: Any, claim: Claim, **values: Any) -> bool:
         bound = {"run_id": claim.run_id, "attempt": claim.attempt, **values}
@@ -213,7 +248,7 @@ def _columns(runs: Sequence[NewRun]) -> dict[str, list[Any]]:
 
 def _claim_of(row: Row[Any]) -> Claim:
     values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented name for a row as a mapping
-    del values["forgotten"]
+    del values["forgotten"], values["stopped"]
     bought = Bought(values.pop("input_tokens"), values.pop("output_tokens"), values.pop("cost_usd"))
     return Claim(storage_path=values.pop("event")["storage_path"], bought=bought, **values)
 
@@ -248,13 +283,13 @@ NEWER_SAVED = f"""EXISTS (
 _CLAIM = text(f"""
     WITH silent AS (
         SELECT run_id, true AS expired FROM full_pass_runs
-        WHERE status = 'running' AND lease_until < statement_timestamp()
+        WHERE {NOT_PAUSED} AND status = 'running' AND lease_until < statement_timestamp()
           AND :expired_count AND statement_timestamp() > pg_postmaster_start_time() + make_interval(secs => :lease)
           AND NOT run_id = ANY(CAST(:held AS uuid[])) AND (:suspects OR failures < 1)
         ORDER BY lease_until LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
     ), due AS (
         SELECT run_id, false AS expired FROM full_pass_runs AS run
-        WHERE NOT EXISTS (SELECT FROM silent)
+        WHERE {NOT_PAUSED} AND NOT EXISTS (SELECT FROM silent)
           AND status = 'pending' AND due_at <= statement_timestamp() AND (:suspects OR failures < 2)
           AND NOT EXISTS (
               SELECT FROM full_pass_runs AS other WHERE other.user_id = run.user_id AND other.status = 'running')
@@ -262,6 +297,9 @@ _CLAIM = text(f"""
               SELECT FROM full_pass_runs AS other
               WHERE other.user_id = run.user_id AND other.status = 'pending' AND other.due_at <= statement_timestamp()
                 AND other.priority <= run.priority AND {_NEWER.format(a="other", b="run")})
+          AND NOT (run.priority > {LIVE_PRIORITY} AND EXISTS (
+              SELECT FROM full_pass_runs AS live
+              WHERE live.user_id = run.user_id AND live.status = 'pending' AND live.priority < run.priority))
         ORDER BY priority, due_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
     )
     UPDATE full_pass_runs AS run
@@ -269,16 +307,18 @@ _CLAIM = text(f"""
         held_up_since = CASE WHEN taken.expired THEN held_up_since
                              ELSE held_up_since + (statement_timestamp() - due_at) END,
         lease_until = clock_timestamp() + make_interval(secs => :lease),
-        started_at = coalesce(started_at, clock_timestamp())
+        started_at = coalesce(started_at, clock_timestamp()), story = {story_with("'claimed'", attempt="attempt + 1")}
     FROM (SELECT * FROM silent UNION ALL SELECT * FROM due) AS taken
     WHERE run.run_id = taken.run_id
     RETURNING run.run_id, user_id, idempotency_key, generation, attempt, failures, completed_at, event, traceparent, stage,
-              memory_saved_at, error_code, error_detail, input_tokens, output_tokens, cost_usd, {forgotten("run")} AS forgotten
+              memory_saved_at, error_code, error_detail, input_tokens, output_tokens, cost_usd, {forgotten("run")} AS forgotten,
+              {is_replay("run")} AS is_replay, {is_stopped("run")} AS stopped
 """)
 
 _SECONDS_UNTIL_NEXT = text("""
     SELECT extract(epoch FROM least(
-        (SELECT min(due_at) FROM full_pass_runs WHERE status = 'pending' AND due_at > statement_timestamp()),
+        (SELECT min(due_at) FROM full_pass_runs
+         WHERE status = 'pending' AND due_at > statement_timestamp() AND due_at < 'infinity'),
         (SELECT min(lease_until) FROM full_pass_runs WHERE status = 'running' AND lease_until > statement_timestamp())
     ) - clock_timestamp())
 """)
@@ -298,40 +338,13 @@ _RENEW = text("""
       ON run.run_id = held.run_id AND run.attempt = held.attempt AND run.status = 'running'
 """)
 
-_OURS = "run_id = :run_id AND attempt = :attempt AND status = 'running'"
-
 _ENTER_STAGE = text(f"""
-    UPDATE full_pass_runs SET stage = :stage, lease_until = clock_timestamp() + make_interval(secs => :lease) WHERE {_OURS}
-""")
-
-_NOTE_COVERAGE = text(f"UPDATE full_pass_runs SET coverage = :coverage WHERE {_OURS}")
-
-_PUT_BACK = text(f"""
-    UPDATE full_pass_runs SET status = 'pending', lease_until = NULL, due_at = clock_timestamp() WHERE {_OURS}
-""")
-
-_PUT_BACK_FOR_OUTAGE = text(f"""
     UPDATE full_pass_runs
-    SET status = 'pending', lease_until = NULL,
-        held_up_since = CASE WHEN CAST(:give_up AS float8) IS NULL THEN NULL  -- an operator's trouble never counts
-                             ELSE coalesce(held_up_since, clock_timestamp()) END,
-        due_at = clock_timestamp() + make_interval(secs => (0.75 + random() / 4) * least(CAST(:most AS float8), greatest(
-            CAST(:base AS float8), extract(epoch FROM clock_timestamp() - held_up_since)::float8)))
-    WHERE {_OURS} AND (CAST(:give_up AS float8) IS NULL OR held_up_since IS NULL
-                       OR clock_timestamp() < held_up_since + make_interval(secs => CAST(:give_up AS float8)))
+    SET stage = :stage, lease_until = clock_timestamp() + make_interval(secs => :lease),
+        model = coalesce(CAST(:model AS text), model),
+        prompt_version = coalesce(CAST(:prompt_version AS integer), prompt_version),
+        story = {story_with("CAST(:stage AS text)")}
+    WHERE {OURS}
 """)
 
-_PUT_BACK_IN_GRACE = text(f"""
-    UPDATE full_pass_runs
-    SET status = 'pending', lease_until = NULL,
-        due_at = least(created_at + make_interval(secs => :grace), clock_timestamp() + make_interval(
-            secs => least(CAST(:base AS float8), greatest(0.2, extract(epoch FROM clock_timestamp() - created_at)::float8 / 2))))
-    WHERE {_OURS} AND clock_timestamp() < created_at + make_interval(secs => :grace)
-""")
-
-_PUT_BACK_FAILED = text(f"""
-    UPDATE full_pass_runs
-    SET status = 'pending', lease_until = NULL, failures = failures + 1, error_code = :code, error_detail = :detail,
-        due_at = clock_timestamp() + make_interval(secs => :delay)
-    WHERE {_OURS}
-""")
+_NOTE_COVERAGE = text(f"UPDATE full_pass_runs SET coverage = :coverage WHERE {OURS}")

@@ -1,4 +1,4 @@
-"""`full_pass_spend`: what all workers have spent, by the hour."""
+"""`full_pass_spend`: what all workers have spent, by the hour; and what a replay has."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from decimal import Decimal
 from sqlalchemy import text
 
 from consumer.postgres.database import Database
+from consumer.postgres.replay_budget import SPEND_OF_REPLAY, ReplaySpend
 from consumer.postgres.runs import NOTIFY_RUNS
 
 
@@ -32,6 +33,12 @@ class Spend:
         async with self._database.transaction() as transaction:
             row = (await transaction.execute(_LAST_DAY, {"most": most_usd})).one()
         return DaySpend(row.spent_usd, None if row.room_in_seconds is None else float(row.room_in_seconds), row.room_at)
+
+    async def of_replay(self, generation: int) -> ReplaySpend | None:
+        """What a replay may spend and has spent; None when there is none of that generation."""
+        async with self._database.transaction() as transaction:
+            row = (await transaction.execute(SPEND_OF_REPLAY, {"generation": generation})).one_or_none()
+        return None if row is None else ReplaySpend(*row)
 
     async def release(self) -> None:
         """Make due what may have been handed back until there is room: the limit was raised, or there is room early."""
@@ -58,7 +65,7 @@ _LAST_DAY = text("""
 _RELEASE = text("""
     WITH waiting AS (
         SELECT run_id FROM full_pass_runs
-        WHERE status = 'pending' AND due_at > clock_timestamp() + interval '1 minute'
+        WHERE status = 'pending' AND due_at > clock_timestamp() + interval '1 minute' AND due_at < 'infinity'
           AND attempt > 0 AND failures = 0 AND held_up_since IS NULL
         FOR NO KEY UPDATE SKIP LOCKED  -- what another worker holds here it is making due, or ending
     )

@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from consumer.errors import CommandError, FinalError, LostLease, NotThereYet
 from consumer.postgres.forgetting import Forgetting
-from consumer.postgres.overview import Overview
+from consumer.postgres.retrying import retry_run
 from consumer.postgres.runs import REPLAY_PRIORITY, Claim
 from schemas.events import SECTION_NAMES, ErrorCode
 from tests.integration.postgres_world import World, new_run
@@ -89,7 +89,7 @@ class Story:
         runs = sorted((await self.state()).runs)
         if runs:
             try:
-                await Overview(self.world.database).retry(runs[number % len(runs)])
+                await retry_run(self.world.database, runs[number % len(runs)])
             except CommandError:
                 return  # it is under way, completed, or open already
 

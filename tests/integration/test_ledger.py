@@ -103,3 +103,34 @@ def test_after_a_start_of_postgresql_no_lease_counts_as_expired_until_its_holder
             assert await world.value(started) > 2
 
     asyncio.run(main())
+
+
+def test_a_replayed_run_never_starts_while_a_live_one_of_its_user_waits_for_its_time(database_url: str) -> None:
+    """Started in the minute before, it would hold the live one up for as long as it takes. Other users' go on."""
+
+    async def work(world: World) -> None:
+        user = await world.user()
+        live = await world.accept(user, "live")
+        await world.sql("UPDATE full_pass_runs SET due_at = now() + interval '1 minute'")
+        await world.accept(user, "replayed", seconds=9, generation=1, priority=REPLAY_PRIORITY)
+        others = await world.accept(await world.user(), "others", generation=1, priority=REPLAY_PRIORITY)
+        assert (await world.claimed()).run_id == others.run_id
+        assert await world.claim() is None
+        await world.sql("UPDATE full_pass_runs SET status = 'completed' WHERE run_id = :id", id=live.run_id)
+        assert (await world.claimed()).idempotency_key == "replayed"
+
+    in_world(database_url, work)
+
+
+def test_a_live_run_goes_before_every_replayed_one_also_of_the_same_moment_and_of_other_users(database_url: str) -> None:
+    """The replay's run is the newer of the two by its generation, and has been due for longer."""
+
+    async def work(world: World) -> None:
+        user = await world.user()
+        for each in (user, await world.user()):
+            await world.accept(each, "replayed", generation=7, priority=REPLAY_PRIORITY)
+        await world.sql("UPDATE full_pass_runs SET due_at = now() - interval '1 hour'")
+        live = await world.accept(user, "live")
+        assert (await world.claimed()).run_id == live.run_id
+
+    in_world(database_url, work)

@@ -21,6 +21,7 @@ from consumer.kafka.broker import BrokerProbe
 from consumer.kafka.connection import KafkaTrouble
 from consumer.kafka.intake import Intake
 from consumer.kafka.relay import Relay
+from consumer.postgres import tables
 from consumer.postgres.database import Database
 from consumer.postgres.migrating import missing_migration, upgrade
 from consumer.postgres.rights import NEEDED
@@ -160,6 +161,8 @@ def operate(world: World, rights: dict[str, str], failed: str, user: str, grant:
     commands = {
         ("runs", "retry", failed): f"GRANT USAGE ON SEQUENCE full_pass_generation_seq TO {role}",
         ("users", "forget", user): f"GRANT INSERT, UPDATE ON full_pass_forgotten TO {role}",
+        ("pause",): f"GRANT INSERT, UPDATE ON full_pass_pause TO {role}",
+        ("resume",): f"GRANT DELETE ON full_pass_pause TO {role}",
     }
     for command, missing in commands.items():
         said = world.run(*command, **rights)
@@ -198,6 +201,10 @@ def test_a_grant_too_few_is_told_by_readiness_before_a_run_meets_it(postgres: Po
         assert await missing_migration(worker) is None
 
     asyncio.run(with_database(url_of(postgres, database, role), main))
+
+
+def test_what_readiness_asks_for_leaves_no_table_of_ours_out() -> None:
+    assert tables.metadata.tables.keys() <= NEEDED.keys()
 
 
 def test_a_policy_too_few_is_told_instead_of_every_profile_being_taken_for_missing(
