@@ -254,14 +254,14 @@ async def _last_seconds_of(task: asyncio.Task[None]) -> None:
         _log.error("answer_not_recorded", exc_info=None if task.cancelled() else task.exception())
 
 
-def _told(outcome: Message | Trouble) -> dict[str, str | int]:
+def _told(outcome: Message | Trouble) -> dict[str, str | int | list[str]]:
     """What a span says of a call."""
     if isinstance(outcome, Trouble):
         return {"error.type": outcome.outcome}
     return {
         "gen_ai.usage.input_tokens": outcome.input_tokens,
         "gen_ai.usage.output_tokens": outcome.output_tokens,
-        "gen_ai.response.finish_reasons": outcome.stop_reason if outcome.stop_reason in _STOP_REASONS else "other",
+        "gen_ai.response.finish_reasons": [outcome.stop_reason if outcome.stop_reason in _STOP_REASONS else "other"],
     }
 
 

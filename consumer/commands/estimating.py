@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from consumer.claude.models import price_of
 from consumer.commands.output import AsJson, print_json, print_pairs
+from consumer.commands.replay_figures import DOCUMENTS_SECONDS, FACTS_SECONDS
 from consumer.errors import CommandError, ConfigurationError, RunError
 from consumer.exports.store import ExportStore
 from consumer.full_pass.reading import read_export
@@ -24,9 +25,6 @@ from consumer.postgres.chunks import Chunk
 from consumer.settings import Settings, load_settings, required
 from schemas.events import StoragePath
 
-# What a model of Haiku's class takes for a facts request, and for the two documents one after the other.
-_FACTS_SECONDS = 5.0
-_DOCUMENTS_SECONDS = 60.0
 # As many as memory may hold at once.
 _SORTED_CHUNKS = 5_000
 
@@ -101,7 +99,7 @@ async def estimate_export(settings: Settings, storage_path: str) -> ExportEstima
         cost_usd=found.cost_usd,
         price_known=price_of(settings.model) is not None,
         model=settings.model,
-        seconds=round(time.monotonic() - began + waves * _FACTS_SECONDS + _DOCUMENTS_SECONDS, 1),
+        seconds=round(time.monotonic() - began + waves * FACTS_SECONDS + DOCUMENTS_SECONDS, 1),
     )
 
 

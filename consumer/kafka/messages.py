@@ -206,13 +206,16 @@ def _instant(event: QuickPassCompleted, record_ms: int | None) -> datetime:
 
 
 def continued_trace(*candidates: bytes | None) -> str:
-    """A W3C `traceparent` with the trace id of the first candidate that is one, and a span of our own; else a new trace."""
+    """A W3C `traceparent` with the trace id of the first candidate that is one, and a span of our own; else a new trace.
+
+    Whether a trace is sampled is its sender's choice; a new one is, where tracing is on.
+    """
     for candidate in candidates:
         found = _TRACEPARENT.fullmatch(candidate.decode("ascii", "replace").strip()) if candidate else None
         if found is not None:
             return f"00-{found[1]}-{os.urandom(8).hex()}-{int(found[2], 16) & 1:02x}"
     fresh = os.urandom(24).hex()
-    return f"00-{fresh[:32]}-{fresh[32:]}-00"
+    return f"00-{fresh[:32]}-{fresh[32:]}-01"
 
 
 def to_message(row: OutboxRow) -> Message:

@@ -243,7 +243,7 @@ def test_a_run_continues_the_trace_of_its_event(name: str) -> None:
 )
 def test_a_malformed_trace_is_replaced_by_a_new_one(malformed: bytes | None) -> None:
     traceparent = continued_trace(malformed)
-    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-00", traceparent)
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", traceparent)
     assert continued_trace(malformed) != traceparent
     assert continued_trace(malformed, TRACEPARENT)[3:35] == TRACE
 
