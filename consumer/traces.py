@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from opentelemetry.trace import NoOpTracer, Span, SpanKind, Status, StatusCode, Tracer
@@ -58,14 +59,14 @@ class Traces:
                 record_exception=False,
                 set_status_on_exception=False,
             ) as span,
-            _told(span),
+            _Told(span),
         ):
             yield span
 
     @contextmanager
     def span(self, name: str) -> Iterator[Span]:
         """The span of a part of what the task does."""
-        with self._tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False) as span, _told(span):
+        with self._tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False) as span, _Told(span):
             yield span
 
     @contextmanager
@@ -80,7 +81,7 @@ class Traces:
                 record_exception=False,
                 set_status_on_exception=False,
             ) as span,
-            _told(span),
+            _Told(span),
         ):
             yield span
 
@@ -103,12 +104,16 @@ def _exporting() -> TracerProvider:
     return provider
 
 
-@contextmanager
-def _told(span: Span) -> Iterator[None]:
-    """Say by which code or kind of error a span ended."""
-    try:
-        yield
-    except BaseException as error:
-        what = error.code if isinstance(error, RunError) else type(error).__name__
-        span.set_status(Status(StatusCode.ERROR, what))
-        raise
+class _Told:
+    """Looks at what leaves the block, and says by which code or kind of error the span ended; it stops nothing."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def __enter__(self) -> None:
+        """Nothing to say yet."""
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> None:
+        if error is not None:
+            what = error.code if isinstance(error, RunError) else type(error).__name__
+            self._span.set_status(Status(StatusCode.ERROR, what))

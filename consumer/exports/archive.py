@@ -11,10 +11,9 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 from consumer.errors import FinalError
-from consumer.exports.limits import ExportLimits, Meter, too_large
+from consumer.exports.limits import PIECE_BYTES, ExportLimits, Meter, too_large
 from consumer.exports.window import unreadable
 
-_PIECE_BYTES = 1024 * 1024
 _MAX_DIRECTORY_BYTES = 8 * 1024 * 1024  # some 80,000 members; the standard library holds all of them in memory
 
 _END_OF_ZIP = b"PK\x05\x06"
@@ -27,7 +26,7 @@ _NO_FOLDER = {"", "..", "__MACOSX"}  # nothing, one outside, and where macOS put
 
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OverflowError)
 
-Path = tuple[str, ...]
+_MemberPath = tuple[str, ...]
 
 
 class DirectoryReader(io.BufferedReader):
@@ -89,14 +88,14 @@ def _conversation_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     return [files[path] for path in sorted(parts, key=_part_order) if len(path) == least]
 
 
-def _path_of(member: zipfile.ZipInfo) -> Path | None:
+def _path_of(member: zipfile.ZipInfo) -> _MemberPath | None:
     """A member's folders and name; none for what is no file, such as a link, and for a path that leaves the archive."""
     path = tuple(member.orig_filename.replace("\\", "/").split("/"))
     kind = stat.S_IFMT(member.external_attr >> 16)
     return None if _NO_FOLDER & set(path) or kind not in (0, stat.S_IFREG) else path
 
 
-def _part_order(path: Path) -> tuple[int, str, Path]:
+def _part_order(path: _MemberPath) -> tuple[int, str, _MemberPath]:
     match = _PART.fullmatch(path[-1])
     number = match[1].lstrip("0") if match else ""
     return len(number), number, path
@@ -125,7 +124,7 @@ def _unpack_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterato
         raise unreadable("it is one part of a ZIP archive in several files; put them together")
     try:
         with archive.open(member) as unpacked:
-            while piece := unpacked.read(_PIECE_BYTES):
+            while piece := unpacked.read(PIECE_BYTES):
                 yield piece
     except _DAMAGED:
         raise _damaged() from None

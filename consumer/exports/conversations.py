@@ -13,11 +13,10 @@ from consumer.exports.decoding import RawConversation, decode
 from consumer.exports.file import ExportFile
 from consumer.exports.formats import documents
 from consumer.exports.large import read_large
-from consumer.exports.limits import ExportLimits
+from consumer.exports.limits import PIECE_BYTES, ExportLimits
 from consumer.exports.messages import Message, visible_messages
 from consumer.exports.splitting import split
 from consumer.exports.text import create_time_of, id_of, title_of
-from consumer.exports.values import PIECE_BYTES
 from consumer.exports.window import unreadable
 from schemas.events import ErrorCode
 

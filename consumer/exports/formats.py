@@ -9,10 +9,9 @@ from typing import IO
 
 from consumer.exports.archive import DirectoryReader, documents_of_zip
 from consumer.exports.file import ExportFile
-from consumer.exports.limits import ExportLimits, Meter, too_large
+from consumer.exports.limits import PIECE_BYTES, ExportLimits, Meter, too_large
 from consumer.exports.window import unreadable
 
-PIECE_BYTES = 1024 * 1024
 _FIRST_READ_BYTES = 1024
 _HEAD_BYTES = 4
 

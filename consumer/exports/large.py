@@ -25,9 +25,10 @@ from consumer.exports.decoding import (
     parse,
     to_node,
 )
+from consumer.exports.limits import PIECE_BYTES
 from consumer.exports.messages import TEXT_MAX_CHARS, Message, of_claude, of_node, of_simplified
 from consumer.exports.tree import read_path
-from consumer.exports.values import PIECE_BYTES, NoValue, Walk
+from consumer.exports.values import NoValue, Walk
 from schemas.events import ErrorCode
 
 MOST_MESSAGES = 250_000

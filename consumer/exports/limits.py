@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from consumer.errors import FinalError
 from schemas.events import ErrorCode
 
+PIECE_BYTES = 1024 * 1024
+"""Most that is read, unpacked or searched in one call into C: so long the worker's event loop stands still."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExportLimits:

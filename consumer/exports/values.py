@@ -1,6 +1,6 @@
 """Where JSON values end, found bracket by bracket in text that is in memory and may be malformed or not complete.
 
-No call into C is given more than 1 MiB of it: such a call keeps the event loop of the worker from running.
+No call into C is given more than `PIECE_BYTES` of it: such a call keeps the event loop of the worker from running.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-PIECE_BYTES = 1024 * 1024
+from consumer.exports.limits import PIECE_BYTES
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 # No alternative can fail once it has begun: before Python 3.11.5 a possessive group goes on from where the last one failed.

@@ -3,144 +3,155 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import json
-from collections import deque
-from typing import Any
 
 import aiohttp
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, KafkaError
 from pydantic import ValidationError
 
-from consumer.errors import FullPassError
 from consumer.health import Health
+from consumer.kafka.alert_messages import Held, alert_body
 from consumer.kafka.connection import REQUEST_TIMEOUT_MS, KafkaTrouble, admin_client, connection_options, started
 from consumer.kafka.groups import committed_offsets
 from consumer.kafka.messages import Record
 from consumer.kafka.positions import METADATA_AGE_MS, NO_POSITION, begin_at_oldest
 from consumer.kafka.topics import Topics
+from consumer.kafka.webhook import MINUTE_SECONDS, Webhook
 from consumer.logs import get_log
 from consumer.metrics import Metrics
-from consumer.settings import Settings, required
+from consumer.settings import Settings
 from schemas.events import ErrorCode, V2Failed
 
 PART = "alerts"
-SIGNATURE_HEADER = "X-Full-Pass-Signature"
-MOST_PER_MINUTE = 30
-_TIMEOUT_SECONDS = 10.0
-_MINUTE_SECONDS = 60.0
 _POLL_MS = 250
 _NOT_TOLD = frozenset({ErrorCode.SUPERSEDED, ErrorCode.CANCELLED})  # nothing is wrong: somebody or something newer took over
-_TRY_AGAIN = frozenset({408, 429})
 
 _log = get_log(PART)
 
 
-class WebhookUnavailable(FullPassError):
-    """The webhook at ALERT_WEBHOOK_URL can't be reached or fails; alerts wait in Kafka, runs go on."""
-
-
 class Alerts:
-    """The part that reads `v2-failed`. It needs ALERT_WEBHOOK_URL and is not to be started without."""
+    """The part that reads `v2-failed`. It needs ALERT_WEBHOOK_URL and is not to be started without.
 
-    def __init__(self, settings: Settings, health: Health, metrics: Metrics) -> None:
+    The first failures of a minute are told one by one; those beyond the webhook's limit are counted, and when there is room
+    again one message sums them up. `minute_seconds` is how long a call counts.
+    """
+
+    def __init__(self, settings: Settings, health: Health, metrics: Metrics, minute_seconds: float = MINUTE_SECONDS) -> None:
         self._settings = settings
         self._health = health
         self._metrics = metrics
         self._topics = Topics(settings)
-        self._sent_at: deque[float] = deque(maxlen=MOST_PER_MINUTE)
+        self._webhook = Webhook(settings, metrics, minute_seconds)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Tell of failures until `stopping` is set.
 
-        A failure is told at least once: its offset is committed after the webhook took it.
+        A failure is told at least once: its offset is committed after the webhook took the message that tells or counts it.
 
         Raises:
-            WebhookUnavailable: when the webhook fails; the alert is tried again after a restart.
+            WebhookUnavailable: when the webhook fails; what it was not told is read again after a restart.
             KafkaTrouble: when Kafka refuses or doesn't answer.
             TopicsMissing: when the topic isn't there.
         """
         await self._topics.require()
         await fix_the_beginning(self._settings)
+        backlog = _Backlog()
         consumer = _consumer(self._settings)
-        consumer.subscribe([self._topics.names.failed])
-        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
+        consumer.subscribe([self._topics.names.failed], listener=backlog)
         try:
-            async with aiohttp.ClientSession(timeout=timeout) as http:
+            async with self._webhook.connections() as http:
                 await started(consumer, self._settings)
-                self._health.well(PART)
+                if not self._webhook.failing:  # else the reason stands until it takes something, or nothing is left to tell
+                    self._health.well(PART)
                 while not stopping.is_set():
-                    await self._tell_next(consumer, http, stopping)
+                    await self._tell_next(consumer, http, backlog, stopping)
         finally:
             await consumer.stop()
 
-    async def _tell_next(self, consumer: AIOKafkaConsumer, http: aiohttp.ClientSession, stopping: asyncio.Event) -> None:
-        try:  # one at a time: waiting for the minute to end must not look like a consumer that hangs
+    async def _tell_next(
+        self, consumer: AIOKafkaConsumer, http: aiohttp.ClientSession, backlog: _Backlog, stopping: asyncio.Event
+    ) -> None:
+        try:
+            if backlog.held.count and not self._webhook.room_in_seconds:
+                await self._tell_held(consumer, http, backlog)
+            # One at a time: what is in hand when partitions are revoked is read again, so there must be nothing behind it.
             fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=1)
             for partition, records in fetched.items():
-                if await self._tell(records[0], http, stopping) and partition in consumer.assignment():
-                    await consumer.commit({partition: records[0].offset + 1})
+                await self._take(partition, records[0], consumer, http, backlog)
+            if self._webhook.failing and not backlog.held.count and await _nothing_left(consumer):
+                self._health.well(PART)
         except NO_POSITION as error:
-            await begin_at_oldest(consumer, error, self._metrics, _log)
+            if await self._tell_all(consumer, http, backlog, stopping):
+                await begin_at_oldest(consumer, error, self._metrics, _log)
         except CommitFailedError:
             _log.info("commit_left_to_another_member", hint="the group rebalanced; the alert may be sent again")
         except KafkaError as error:
             raise KafkaTrouble(f"alerts can't be read ({type(error).__name__})") from error
 
-    async def _tell(self, record: Record, http: aiohttp.ClientSession, stopping: asyncio.Event) -> bool:
-        """Tell of one failure; False when `stopping` came first."""
+    async def _take(
+        self,
+        partition: TopicPartition,
+        record: Record,
+        consumer: AIOKafkaConsumer,
+        http: aiohttp.ClientSession,
+        backlog: _Backlog,
+    ) -> None:
+        """Tell of one record, or let it wait for the next message."""
+        failure = self._failure(record)
+        if backlog.held.count or (failure is not None and self._webhook.room_in_seconds):
+            backlog.held.cover({partition: record.offset + 1}, failure)
+            await asyncio.sleep(0)  # what was fetched ahead comes without a wait; other parts run on this loop, too
+            return
+        if failure is not None:
+            await self._webhook.tell(http, alert_body(failure), {"run_id": str(failure.run_id)})
+            self._health.well(PART)
+        await _commit(consumer, {partition: record.offset + 1})
+
+    def _failure(self, record: Record) -> V2Failed | None:
+        """What to tell of; None for what nobody has to know."""
         try:
             failure = V2Failed.model_validate_json(record.value or b"")
         except ValidationError:
             self._metrics.alerts_sent.labels("invalid").inc()
             _log.warning("alert_not_readable", topic=record.topic, partition=record.partition, offset=record.offset)
-            return True
-        if failure.error_code in _NOT_TOLD:
-            return True
-        if not await self._wait_for_room(stopping):
-            return False
-        await self._post(failure, http)
-        return True
+            return None
+        return None if failure.error_code in _NOT_TOLD else failure
 
-    async def _wait_for_room(self, stopping: asyncio.Event) -> bool:
-        """Wait until fewer than 30 were sent in the last minute; False when `stopping` came first."""
-        loop = asyncio.get_running_loop()
-        if len(self._sent_at) == MOST_PER_MINUTE:
-            try:
-                async with asyncio.timeout_at(self._sent_at[0] + _MINUTE_SECONDS):
-                    await stopping.wait()
-            except TimeoutError:
-                pass
-        if stopping.is_set():
-            return False
-        self._sent_at.append(loop.time())
-        return True
+    async def _tell_held(self, consumer: AIOKafkaConsumer, http: aiohttp.ClientSession, backlog: _Backlog) -> None:
+        """Sum up what was held back. When partitions are revoked meanwhile, it is read and told again."""
+        held = backlog.held
+        await self._webhook.tell(http, held.body(), {"failures": held.count})
+        self._health.well(PART)
+        _log.info("failures_summed_up", count=held.count)
+        if backlog.held is held:
+            backlog.held = Held()
+            await _commit(consumer, held.offsets)
 
-    async def _post(self, failure: V2Failed, http: aiohttp.ClientSession) -> None:
-        body = alert_body(failure)
-        headers = {"Content-Type": "application/json"}
-        if secret := self._settings.alert_webhook_secret:
-            headers[SIGNATURE_HEADER] = signature(body, secret.get_secret_value())
-        url = required(self._settings.alert_webhook_url, "ALERT_WEBHOOK_URL")
+    async def _tell_all(
+        self, consumer: AIOKafkaConsumer, http: aiohttp.ClientSession, backlog: _Backlog, stopping: asyncio.Event
+    ) -> bool:
+        """Tell what is held back as soon as there is room; False when `stopping` came first."""
+        if not backlog.held.count:
+            return True
         try:
-            async with http.post(url, data=body, headers=headers, allow_redirects=False) as answer:
-                status = answer.status
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            self._metrics.alerts_sent.labels("unreachable").inc()
-            raise WebhookUnavailable(f"ALERT_WEBHOOK_URL can't be reached ({type(error).__name__})") from None
-        self._judge(status, failure)
+            async with asyncio.timeout(self._webhook.room_in_seconds):
+                await stopping.wait()
+        except TimeoutError:
+            await self._tell_held(consumer, http, backlog)
+        return not stopping.is_set()
 
-    def _judge(self, status: int, failure: V2Failed) -> None:
-        if status >= 500 or status in _TRY_AGAIN:
-            self._metrics.alerts_sent.labels("failed").inc()
-            raise WebhookUnavailable(f"ALERT_WEBHOOK_URL answered {status}; the alert is sent again")
-        if status >= 300:
-            self._metrics.alerts_sent.labels("refused").inc()
-            _log.warning("alert_refused", status=status, run_id=str(failure.run_id), hint="look at ALERT_WEBHOOK_URL")
-            return
-        self._metrics.alerts_sent.labels("sent").inc()
+
+class _Backlog(ConsumerRebalanceListener):  # type: ignore[misc]
+    """What the limit holds back. A rebalance sets positions back to what is committed, so it is read and counted again."""
+
+    def __init__(self) -> None:
+        self.held = Held()
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:  # noqa: ARG002 - aiokafka's signature
+        self.held = Held()
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """Nothing is held: since the revocation no record came."""
 
 
 def alerts_group(settings: Settings) -> str:
@@ -148,20 +159,19 @@ def alerts_group(settings: Settings) -> str:
     return f"{settings.topic_prefix}{settings.consumer_group}-alerts"
 
 
-def alert_body(failure: V2Failed) -> bytes:
-    """`text` for people (Slack shows it) and `event`, the data of `v2-failed`."""
-    kept = "its MEMORY is saved" if failure.memory_saved else "no MEMORY was saved"
-    text = (
-        f"Full pass failed: {failure.error_code} in stage {failure.stage} after {failure.attempts} attempt(s), {kept}. "
-        f"{failure.error_detail} (user {failure.user_id}, run {failure.run_id})"
-    )
-    event: dict[str, Any] = failure.model_dump(mode="json")
-    return json.dumps({"text": text, "event": event}, ensure_ascii=False).encode()
+async def _nothing_left(consumer: AIOKafkaConsumer) -> bool:
+    """Whether all was handed out that Kafka has of our partitions."""
+    for partition in consumer.assignment():
+        end = consumer.last_stable_offset(partition)  # None before the first fetch
+        if end is None or await consumer.position(partition) < end:
+            return False
+    return True
 
 
-def signature(body: bytes, secret: str) -> str:
-    """HMAC-SHA256 of the body, as the header holds it."""
-    return f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
+async def _commit(consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
+    """Commit what the webhook was told; partitions that went to another member are left to it."""
+    if mine := {partition: offset for partition, offset in offsets.items() if partition in consumer.assignment()}:
+        await consumer.commit(mine)
 
 
 async def fix_the_beginning(settings: Settings) -> None:

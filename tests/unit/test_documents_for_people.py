@@ -66,7 +66,7 @@ def test_a_command_of_the_documents_exists_with_its_options(line: str) -> None:
     command: Any = typer.main.get_command(app)
     words = shlex.split(line)
     context = click.Context(command)
-    while words and hasattr(command, "commands"):
+    while words and not words[0].startswith("-") and hasattr(command, "commands"):
         name = words.pop(0)
         found = command.get_command(context, name)
         assert found is not None, f"there is no command {name} in {line}"
