@@ -208,7 +208,8 @@ class AskedSoFar:
 
     def __init__(self, world: World, storm: Storm) -> None:
         self._control, self._storm = StandInControl(world.stand_in_url), storm
-        self._last, self._looked_at = 0, -float("inf")
+        before = asyncio.run(self._control.requests())  # those of crash points, which have words of their own
+        self._last, self._looked_at = max((request["number"] for request in before), default=0), -float("inf")
 
     def look(self, *, now: bool = False) -> None:
         """Fetch what is new, if it is time."""
