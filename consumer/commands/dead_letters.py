@@ -1,42 +1,196 @@
-"""`full-pass dead-letters`: messages that intake could not take."""
+"""`full-pass dead-letters`: messages that intake could not take, and their way back."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from consumer.commands.output import AsJson, print_json, print_rows
-from consumer.kafka.dead_letters import list_dead_letters
+from consumer.commands.replay_options import moment_of
+from consumer.errors import CommandError, ConfigurationError
+from consumer.kafka.dead_letters import EVERY_LETTER, LetterFilter, listed, read_dead_letters
+from consumer.kafka.redriving import NotRedrivable, Redriven, Redriver, original_of
+from consumer.kafka.topics import TopicNames
 from consumer.settings import Settings, load_settings
 
 app = typer.Typer(help="Messages that no run could be made of.", no_args_is_help=True)
+_COLUMNS = ("partition", "offset", "at", "topic", "source_partition", "source_offset", "reason", "detail")
+_NARROW_COLUMNS = ("partition", "offset", "at", "reason", "detail")
+_NO_LETTER = "there is no dead letter at that place"
+
+Reasons = Annotated[
+    list[str] | None,
+    typer.Option("--reason", metavar="CODE", help="Only those with this reason, such as not_json; can be repeated."),
+]
+Since = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Only those written then or later: ISO 8601, UTC if it names no zone.")
+]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only those written before that.")]
+Partitions = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--partition", min=0, metavar="NUMBER", help="Only on this partition of the dead-letter topic; can be repeated."
+    ),
+]
 
 
-@app.callback()
-def _group() -> None:
-    """Keep `list` a command of its own, also while it is the only one."""
-
-
-@app.command("list")
+@app.command("list", short_help="Where they are, where they came from, and why.")
 def list_letters(
+    reason: Reasons = None,
+    since: Since = None,
+    until: Until = None,
+    partition: Partitions = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many, the oldest first.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """List place, time, reason and detail of the dead letters; never their key or value."""
-    rows = asyncio.run(_list(load_settings(), limit))
+    """List place, time, reason and detail of the dead letters that fit all the options; never their key or value.
+
+    On a narrow terminal it leaves out where they came from; --json has all.
+    """
+    which = _filter_of(reason, since, until, partition)
+    rows = asyncio.run(_list(load_settings(), which, limit))
     if as_json:
         print_json(rows)
     else:
-        print_rows(rows, tuple(rows[0]) if rows else (), "no dead letters")
+        print_rows(rows, _COLUMNS, "no dead letters", narrow=_NARROW_COLUMNS)
 
 
-async def _list(settings: Settings, limit: int) -> list[dict[str, Any]]:
+@app.command("redrive", short_help="Send them back to the input topic.")
+def redrive_letters(  # noqa: PLR0913, PLR0917 - typer reads the options of a command from its parameters
+    offset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PARTITION:OFFSET", help="This dead letter, by its place in 'dead-letters list'; can be repeated."),
+    ] = None,
+    all_that_fit: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    reason: Reasons = None,
+    since: Since = None,
+    until: Until = None,
+    partition: Partitions = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="NUMBER", help="At most so many, the oldest first.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent and what can't be; send nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send dead letters back to the input topic as the messages that they were: value, key, headers and partition.
+
+    Takes those that are named by --offset, that fit the other options, or --all. A message that is still wrong becomes a dead
+    letter again. Redriving twice does nothing twice: intake takes an event once, by its idempotency key. The dead letters stay
+    where they are until their topic forgets them.
+
+    Not sent, and named with the reason, are those that were kept without their value since it was too large, and batches that
+    nobody could unpack.
+
+    Exit status: 1 when one that was named by --offset could not be sent.
+    """
+    which = _filter_of(reason, since, until, partition)
+    named = _places_of(offset)
+    if named and (which != EVERY_LETTER or all_that_fit):
+        raise ConfigurationError("--offset: expected without --all and the options that choose by reason, time or partition")
+    if not (named or all_that_fit or which != EVERY_LETTER):
+        raise ConfigurationError("--all: expected, or --offset, --reason, --since, --until or --partition, to say which")
+    if not (named or dry_run or yes or sys.stdin.isatty()):
+        raise ConfigurationError("--yes: expected, since there is no terminal to ask at; --dry-run says what it would send")
+    which = LetterFilter(places=frozenset(named)) if named else which
+    ask = not (yes or dry_run) and sys.stdin.isatty()
+    report = asyncio.run(_redrive(load_settings(), which, limit, named, dry_run=dry_run, ask=ask))
+    _tell(report, as_json=as_json)
+    if named and report["not_redriven"]:
+        raise CommandError(f"{len(report['not_redriven']):,} of {len(named):,} dead letters can't be redriven")
+
+
+def _filter_of(reason: list[str] | None, since: str | None, until: str | None, partition: list[int] | None) -> LetterFilter:
+    return LetterFilter(
+        reasons=tuple(reason or ()),
+        since=moment_of("--since", since),
+        until=moment_of("--until", until),
+        partitions=tuple(partition or ()),
+    )
+
+
+def _places_of(given: list[str] | None) -> list[tuple[int, int]]:
+    found = []
+    for each in given or ():
+        partition, _, offset = each.partition(":")
+        if not (partition.isdecimal() and offset.isdecimal()):
+            raise ConfigurationError("--offset: expected PARTITION:OFFSET, such as 0:1500")
+        found.append((int(partition), int(offset)))
+    return list(dict.fromkeys(found))
+
+
+async def _list(settings: Settings, which: LetterFilter, limit: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    async for letter in list_dead_letters(settings):
-        rows.append(asdict(letter))
-        if len(rows) == limit:
-            break
+    async with aclosing(read_dead_letters(settings, which)) as letters:
+        async for letter in letters:
+            rows.append(asdict(listed(letter)))
+            if len(rows) == limit:
+                break
     return rows
+
+
+async def _redrive(
+    settings: Settings, which: LetterFilter, limit: int | None, named: Sequence[tuple[int, int]], *, dry_run: bool, ask: bool
+) -> dict[str, Any]:
+    """Look first, and send in a second reading what was found in the first: what comes back meanwhile is not sent once more."""
+    redrivable, refused = await _looked_at(settings, which, limit)
+    found = redrivable | {(each.partition, each.offset) for each in refused}
+    refused += [Redriven(*place, why_not=_NO_LETTER) for place in named if place not in found]
+    sent: list[Redriven] = []
+    if redrivable and not dry_run:
+        if ask:
+            count = len(redrivable)
+            typer.confirm(f"Redrive {count:,} dead letter{'s' * (count != 1)}?", abort=True, err=True)
+        async with Redriver.connect(settings) as redriver:
+            async for letter in read_dead_letters(settings, LetterFilter(places=redrivable)):
+                await redriver.send(letter)
+        sent = redriver.redriven
+    return {
+        "dry_run": dry_run,
+        "redrivable": len(redrivable),
+        "redriven": [_place(each) for each in sent if each.why_not is None],
+        "not_redriven": [_refusal(each) for each in [*refused, *sent] if each.why_not is not None],
+    }
+
+
+async def _looked_at(settings: Settings, which: LetterFilter, limit: int | None) -> tuple[set[tuple[int, int]], list[Redriven]]:
+    topic = TopicNames(settings.topic_prefix).completed
+    redrivable: set[tuple[int, int]] = set()
+    refused: list[Redriven] = []
+    async with aclosing(read_dead_letters(settings, which)) as letters:
+        async for letter in letters:
+            try:
+                original_of(letter, topic)
+            except NotRedrivable as why:
+                refused.append(Redriven(letter.partition, letter.offset, why_not=str(why)))
+            else:
+                redrivable.add((letter.partition, letter.offset))
+            if len(redrivable) + len(refused) == limit:
+                break
+    return redrivable, refused
+
+
+def _place(sent: Redriven) -> dict[str, Any]:
+    return {name: value for name, value in asdict(sent).items() if name != "why_not"}
+
+
+def _refusal(sent: Redriven) -> dict[str, Any]:
+    return {"partition": sent.partition, "offset": sent.offset, "why": sent.why_not}
+
+
+def _tell(report: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(report)
+        return
+    if report["dry_run"]:
+        typer.echo(f"{report['redrivable']:,} would be redriven, {len(report['not_redriven']):,} can't be")
+    else:
+        typer.echo(f"{len(report['redriven']):,} redriven, {len(report['not_redriven']):,} not")
+    for why, count in Counter(each["why"] for each in report["not_redriven"]).most_common():
+        places = [f"{each['partition']}:{each['offset']}" for each in report["not_redriven"] if each["why"] == why]
+        typer.echo(f"  {', '.join(places[:5])}{f' and {count - 5:,} more' if count > 5 else ''}: {why}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import MAXYEAR, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from rich.table import Table
 from schemas.events import to_utc_text
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
+_WIDE_COLUMNS = 160
 
 
 def to_json(document: Any) -> str:
@@ -33,27 +34,37 @@ def say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], nothing: str) -> None:
-    """A table of the rows, or the sentence `nothing`."""
+def print_rows(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], nothing: str, *, narrow: Sequence[str] | None = None
+) -> None:
+    """A table of the rows, or the sentence `nothing`. `narrow` are the columns for a terminal that has no room for all."""
     if not rows:
         typer.echo(nothing)
         return
+    console = _console()
+    if narrow is not None and console.width < _WIDE_COLUMNS:
+        columns = narrow
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column.endswith("_id"))
     for row in rows:
-        table.add_row(*(_readable(row[column]) for column in columns))
-    _console().print(table)
+        table.add_row(*(readable(row[column]) for column in columns))
+    console.print(table)
 
 
 def print_pairs(pairs: Mapping[str, Any]) -> None:
     """One value a line, behind its name."""
+    _console().print(pairs_table(pairs))
+
+
+def pairs_table(pairs: Mapping[str, Any]) -> Table:
+    """The same, to be shown by someone else."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in pairs.items():
-        table.add_row(name, _readable(value))
-    _console().print(table)
+        table.add_row(name, readable(value))
+    return table
 
 
 def _console() -> Console:
@@ -62,15 +73,18 @@ def _console() -> Console:
     return console if console.is_terminal else Console(markup=False, highlight=False, width=200)
 
 
-def _readable(value: Any) -> str:
+def readable(value: Any) -> str:
+    """The value as people read it: times to the second, money to the hundredth of a cent, nothing as a dash."""
     if value is None:
         return "–"
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):  # PostgreSQL's infinity is the driver's last moment
+        return "held" if value.year == MAXYEAR else value.strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, float | Decimal):
         return f"{value:.4f}".rstrip("0").rstrip(".")
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_readable(item)}" for name, item in value.items()) or "–"
+        return ", ".join(f"{name} {readable(item)}" for name, item in value.items()) or "–"
     return str(value)
 
 

@@ -3,33 +3,86 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
 
 from consumer.commands.database import opened
-from consumer.commands.output import AsJson, print_json, print_pairs
+from consumer.commands.output import AsJson, pairs_table, print_json, print_pairs
+from consumer.commands.status_screen import screen_of
+from consumer.errors import ConfigurationError
 from consumer.kafka.broker import BrokerProbe
-from consumer.postgres.database import Database
+from consumer.postgres.database import Database, DatabaseUnavailable
 from consumer.postgres.migrating import missing_migration
 from consumer.postgres.overview import Overview
+from consumer.postgres.pause import Pause
 from consumer.postgres.spend import Spend
 from consumer.settings import Settings, load_settings
 
 
-def status(as_json: AsJson = False) -> None:
-    """Show the backlog, what runs, failures by code, spend and the day's limit, the relay's lag and the dependencies."""
-    found = asyncio.run(_status(load_settings()))
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Draw it again and again in the same place, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.1, max=3600, metavar="SECONDS", help="With --watch: how often.")] = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """Show on one screen: pause, backlog, failures by code, spend and the day's limit, relay, replays, dependencies.
+
+    Of the backlog, 'due' waits for an executor; 'waiting for an outage' for a model API, a store or a limit of the day; 'due
+    later' for its time after a failure or for a replay's rate; 'held' for 'replay resume'. --json has every code and replay.
+    """
+    settings = load_settings()
+    if watch and as_json:
+        raise ConfigurationError("--watch: expected without --json; a script asks as often as it likes")
+    if watch:
+        try:
+            asyncio.run(_watch(settings, every))
+        except KeyboardInterrupt:
+            return
+    found = asyncio.run(_status(settings))
     if as_json:
         print_json(found)
     else:
-        print_pairs(found)
+        print_pairs(screen_of(found, datetime.now(UTC)))
 
 
 async def _status(settings: Settings) -> dict[str, Any]:
     async with opened(settings) as database:
         migration = await missing_migration(database)
-        ledger = {} if migration else {**await Overview(database).status(), **await _day(settings, database)}
+        ledger = {} if migration else await _ledger(settings, database)
     return {**ledger, "dependencies": {"postgresql": migration or "ok", "kafka": await _kafka(settings)}}
+
+
+async def _watch(settings: Settings, every_seconds: float) -> None:
+    """What is away meanwhile is said, and looked for again."""
+    console = Console(markup=False, highlight=False)
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            now = datetime.now(UTC)
+            try:
+                screen = screen_of(await _status(settings), now)
+            except DatabaseUnavailable as error:
+                screen = {"postgresql": str(error)}
+            title = Text(f"{now:%Y-%m-%d %H:%M:%S} UTC, every {every_seconds:g} s, Ctrl-C ends", style="dim")
+            if console.is_terminal:
+                live.update(Group(title, pairs_table(screen)), refresh=True)
+            else:
+                console.print(title, pairs_table(screen))
+            await asyncio.sleep(every_seconds)
+
+
+async def _ledger(settings: Settings, database: Database) -> dict[str, Any]:
+    paused = await Pause(database).state()
+    return {
+        "paused": None if paused is None else asdict(paused),
+        **await Overview(database).status(),
+        **await _day(settings, database),
+    }
 
 
 async def _day(settings: Settings, database: Database) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -148,13 +148,52 @@ def _measured(name: str, content: bytes | None) -> list[tuple[str, bytes | None]
     return [(f"dead_letter_{name}_bytes", str(len(content)).encode()), (f"dead_letter_{name}_sha256", digest.encode())]
 
 
-async def list_dead_letters(settings: Settings) -> AsyncIterator[ListedDeadLetter]:
-    """Every dead letter that Kafka has now, partition by partition, oldest first; leaves no trace in any group.
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """Which dead letters: those that fit all that is given.
+
+    `since` and `until`, which is exclusive, are of when they were written. `places` are partition and offset on their own topic.
+    """
+
+    reasons: Collection[str] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    partitions: Collection[int] = ()
+    places: Collection[tuple[int, int]] | None = None
+
+    def reads(self, partition: int) -> bool:
+        """Whether anything of this partition can fit."""
+        if self.places is not None and all(partition != there for there, _ in self.places):
+            return False
+        return not self.partitions or partition in self.partitions
+
+    def fits(self, record: Record) -> bool:
+        """Whether this one does, of a partition that is read."""
+        if self.places is not None and (record.partition, record.offset) not in self.places:
+            return False
+        if self.reasons and listed(record).reason not in self.reasons:
+            return False
+        written_at = datetime.fromtimestamp(max(0, record.timestamp or 0) / 1000, UTC)
+        return (self.since is None or written_at >= self.since) and (self.until is None or written_at < self.until)
+
+
+EVERY_LETTER = LetterFilter()
+
+
+async def list_dead_letters(settings: Settings, which: LetterFilter = EVERY_LETTER) -> AsyncIterator[ListedDeadLetter]:
+    """The dead letters that Kafka has now, partition by partition, oldest first; leaves no trace in any group.
 
     Raises:
         TopicsMissing: when there is no dead-letter topic.
         KafkaTrouble: when the brokers can't be reached or stop answering.
     """
+    async with aclosing(read_dead_letters(settings, which)) as letters:
+        async for letter in letters:
+            yield listed(letter)
+
+
+async def read_dead_letters(settings: Settings, which: LetterFilter) -> AsyncGenerator[Record, None]:
+    """The same as they lie there, with key, value and all headers."""
     topic = TopicNames(settings.topic_prefix).dead_letters
     consumer = AIOKafkaConsumer(
         **connection_options(settings),
@@ -168,15 +207,18 @@ async def list_dead_letters(settings: Settings) -> AsyncIterator[ListedDeadLette
         if topic not in await consumer.topics():
             raise TopicsMissing(missing_reason((topic,)))
         for partition in await partitions_of(consumer, topic):
-            async for record in until_its_end(consumer, partition):
-                yield _listed(record)
+            if which.reads(partition.partition):
+                async for record in until_its_end(consumer, partition):
+                    if which.fits(record):
+                        yield record
     except (KafkaError, TimeoutError) as error:
         raise KafkaTrouble(f"Kafka stopped answering ({type(error).__name__})") from error
     finally:
         await consumer.stop()
 
 
-def _listed(record: Record) -> ListedDeadLetter:
+def listed(record: Record) -> ListedDeadLetter:
+    """What an operator may see of a record of the dead-letter topic."""
     headers: dict[str, Any] = dict(record.headers)
 
     def text(name: str) -> str:

@@ -100,13 +100,14 @@ class Relay:
         if not rows:
             return 0
         async with asyncio.timeout(_TRANSACTION_SECONDS):
-            await self._transact(producer, rows)
-        await self._outbox.mark_published([row.event_id for row in rows])
+            places = await self._transact(producer, rows)
+        await self._outbox.mark_published([row.event_id for row in rows], places)
         for row in rows:
             self._metrics.events_published.labels(row.event_type).inc()
         return len(rows)
 
-    async def _transact(self, producer: AIOKafkaProducer, rows: Sequence[OutboxRow]) -> None:
+    async def _transact(self, producer: AIOKafkaProducer, rows: Sequence[OutboxRow]) -> list[tuple[int, int]]:
+        """Send the rows as one transaction; returns partition and offset of each, once it is committed."""
         await producer.begin_transaction()
         sending: list[asyncio.Future[Any]] = []
         try:
@@ -118,8 +119,9 @@ class Relay:
                 sending.append(sent)
             metadata = to_metadata(row.event_id for row in rows)
             await producer.send_offsets_to_transaction({self._place: OffsetAndMetadata(0, metadata)}, self._name)
-            await asyncio.gather(*sending)  # aiokafka would commit without those that the broker refused
+            sent_to = await asyncio.gather(*sending)  # aiokafka would commit without those that the broker refused
             await producer.commit_transaction()
+            return [(sent.partition, sent.offset) for sent in sent_to]
         finally:
             _let_go(sending)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.postgres import tables
@@ -71,15 +71,19 @@ class Outbox:
         async with self._database.transaction() as transaction:
             return [OutboxRow(*row) for row in await transaction.execute(question)]
 
-    async def mark_published(self, event_ids: Sequence[UUID]) -> int:
-        """Note that Kafka has these events; returns how many were not marked before."""
-        statement = (
-            update(tables.outbox)
-            .where(tables.outbox.c.event_id.in_(event_ids), tables.outbox.c.published_at.is_(None))
-            .values(published_at=func.clock_timestamp())
-        )
+    async def mark_published(self, event_ids: Sequence[UUID], places: Sequence[tuple[int, int]] = ()) -> int:
+        """Note that Kafka has these events, and where: partition and offset of each, none of any where that is not known.
+
+        Returns:
+            How many were not marked before.
+        """
+        values = {
+            "event_ids": list(event_ids),
+            "partitions": [partition for partition, _ in places],
+            "offsets": [offset for _, offset in places],
+        }
         async with self._database.transaction() as transaction:
-            return (await transaction.execute(statement)).rowcount
+            return (await transaction.execute(_MARK_PUBLISHED, values)).rowcount
 
     async def backlog(self) -> tuple[int, float]:
         """How many rows wait, and the age of the oldest in seconds (0 when none does)."""
@@ -95,6 +99,14 @@ _ANNOUNCE = text(f"""
         RETURNING 1
     )
     SELECT pg_notify('{OUTBOX_CHANNEL}', '') FROM announced
+""")
+
+_MARK_PUBLISHED = text("""
+    UPDATE full_pass_outbox AS event
+    SET published_at = clock_timestamp(), kafka_partition = sent.partition, kafka_offset = sent.offset_
+    FROM unnest(CAST(:event_ids AS uuid[]), CAST(:partitions AS integer[]), CAST(:offsets AS bigint[]))
+        AS sent (event_id, partition, offset_)
+    WHERE event.event_id = sent.event_id AND event.published_at IS NULL
 """)
 
 _BACKLOG = text("""

@@ -1,18 +1,21 @@
-"""What people ask the ledger: `runs list`, `runs show`, `status`, and the gauges. Reads only, but for `runs retry`."""
+"""What people ask the ledger: `runs list`, `runs show`, `status`, and the gauges. Reads only.
+
+A run that waits for its stopped replay is due at infinity: it is held, and neither due nor waiting for a time.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import MAXYEAR, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import ColumnElement, RowMapping, select, text
 
 from consumer.errors import CommandError
 from consumer.postgres import tables
 from consumer.postgres.database import Database
-from consumer.postgres.runs import NOTIFY_RUNS
-from schemas.events import run_id_of
 
 STATUSES = ("pending", "running", "completed", "failed")
 _LIST_COLUMNS = (
@@ -42,6 +45,37 @@ class Backlog:
     oldest_due_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs: those that fit all that is given. `since` and `until`, which is exclusive, are of its creation."""
+
+    statuses: Collection[str] = ()
+    user_id: UUID | None = None
+    error_codes: Collection[str] = ()
+    generation: int | None = None
+    stage: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The same for a question to the ledger."""
+        run = tables.runs.c
+        equal = {run.user_id: self.user_id, run.generation: self.generation, run.stage: self.stage}
+        conditions = [column == value for column, value in equal.items() if value is not None]
+        if self.statuses:
+            conditions.append(run.status.in_(self.statuses))
+        if self.error_codes:
+            conditions.append(run.error_code.in_(self.error_codes))
+        if self.since is not None:
+            conditions.append(run.created_at >= self.since)
+        if self.until is not None:
+            conditions.append(run.created_at < self.until)
+        return conditions
+
+
+EVERY_RUN = RunFilter()
+
+
 class Overview:
     """The ledger, as people and dashboards see it."""
 
@@ -55,25 +89,43 @@ class Overview:
         return Backlog(row.due, row.running, float(row.oldest_due_seconds))
 
     async def status(self) -> dict[str, Any]:
-        """Counts by status and code, the backlog, coverage, spend of the last 24 hours (USD) and the outbox."""
+        """Counts by status and code, backlog, replays under way, coverage, spend of the last 24 hours (USD) and the outbox."""
         async with self._database.transaction() as transaction:
             counts = (await transaction.execute(_COUNTS)).all()
             summary = (await transaction.execute(_SUMMARY)).mappings().one()
+            waiting = (await transaction.execute(_WAITING)).mappings().one()
+            replays = (await transaction.execute(_REPLAYS)).mappings().all()
+        failed = [row for row in counts if row.status == "failed"]
+        runs = {status: sum(row.runs for row in counts if row.status == status) for status in STATUSES}
         return {
-            "runs": {status: sum(row.runs for row in counts if row.status == status) for status in STATUSES},
-            "failures": {row.error_code: row.runs for row in counts if row.status == "failed"},
+            "runs": runs,
+            "failures": {row.error_code: row.runs for row in failed},
+            "failures_last_24_hours": {row.error_code: row.of_today for row in failed if row.of_today},
+            "backlog": {**waiting, "running": runs["running"]},
+            "replays": [dict(replay) for replay in replays],
             **summary,
         }
 
-    async def list_runs(self, *, status: str | None = None, user_id: UUID | None = None, limit: int = 50) -> list[dict[str, Any]]:
+    async def list_runs(self, which: RunFilter = EVERY_RUN, limit: int = 50) -> list[dict[str, Any]]:
         """The newest runs first."""
-        question = select(*(tables.runs.c[name] for name in _LIST_COLUMNS)).order_by(tables.runs.c.created_at.desc()).limit(limit)
-        if status is not None:
-            question = question.where(tables.runs.c.status == status)
-        if user_id is not None:
-            question = question.where(tables.runs.c.user_id == user_id)
+        columns = (tables.runs.c[name] for name in _LIST_COLUMNS)
+        newest = (tables.runs.c.created_at.desc(), tables.runs.c.run_id)
+        question = select(*columns).where(*which.conditions()).order_by(*newest).limit(limit)
         async with self._database.transaction() as transaction:
-            return [dict(row) for row in (await transaction.execute(question)).mappings()]
+            return [_with_held(row) for row in (await transaction.execute(question)).mappings()]
+
+    async def run_ids(self, which: RunFilter, limit: int | None = None) -> list[UUID]:
+        """The oldest first, all of them if there is no limit."""
+        oldest = (tables.runs.c.created_at, tables.runs.c.run_id)
+        question = select(tables.runs.c.run_id).where(*which.conditions()).order_by(*oldest).limit(limit)
+        async with self._database.transaction() as transaction:
+            return list((await transaction.execute(question)).scalars())
+
+    async def status_of(self, run_id: UUID) -> str | None:
+        """How a run stands; None when there is none."""
+        question = select(tables.runs.c.status).where(tables.runs.c.run_id == run_id)
+        async with self._database.transaction() as transaction:
+            return (await transaction.execute(question)).scalar_one_or_none()
 
     async def show_run(self, run_id: UUID) -> dict[str, Any]:
         """The whole row of a run, its model calls by kind and its events.
@@ -87,34 +139,13 @@ class Overview:
                 raise CommandError(f"there is no run {run_id}; 'full-pass runs list' shows those that there are")
             calls = (await transaction.execute(_CALLS, {"run_id": run_id})).mappings().all()
             events = (await transaction.execute(_EVENTS, {"run_id": run_id})).mappings().all()
-        return {**run, "calls": [dict(call) for call in calls], "events": [dict(event) for event in events]}
+        return {**_with_held(run), "calls": [dict(call) for call in calls], "events": [dict(event) for event in events]}
 
-    async def retry(self, run_id: UUID) -> tuple[UUID, bool]:
-        """Try a run again: a failed one as a new run of the next generation, a waiting one now.
 
-        Returns:
-            The run that will go, and whether it is a new one.
-
-        Raises:
-            CommandError: when the run is under way or completed, or another run of its key is open.
-        """
-        async with self._database.transaction() as transaction:
-            run = (await transaction.execute(_RETRIED, {"run_id": run_id})).one_or_none()
-            if run is None:
-                raise CommandError(f"there is no run {run_id}; 'full-pass runs list' shows those that there are")
-            if run.status in {"running", "completed"}:
-                raise CommandError(f"run {run_id} is {run.status}; only a failed or a waiting run can be tried again")
-            if run.status == "pending":
-                await transaction.execute(_DUE_NOW, {"run_id": run_id})
-                await transaction.execute(NOTIFY_RUNS)
-                return run_id, False
-            generation = (await transaction.execute(_NEXT_GENERATION)).scalar_one()
-            again = run_id_of(run.user_id, run.idempotency_key, generation)
-            values = {"run_id": run_id, "again": again, "generation": generation}
-            if (await transaction.execute(_RETRY, values)).rowcount == 0:
-                raise CommandError("another run of the same user and idempotency key is open; see 'full-pass runs list'")
-            await transaction.execute(NOTIFY_RUNS)
-        return again, True
+def _with_held(run: RowMapping) -> dict[str, Any]:
+    """The row with `held`, and then without a time that never comes."""
+    held = run["status"] == "pending" and run["due_at"].year == MAXYEAR  # as the driver reads infinity
+    return {**run, "due_at": None if held else run["due_at"], "held": held}
 
 
 _BACKLOG = text("""
@@ -125,7 +156,39 @@ _BACKLOG = text("""
     FROM full_pass_runs WHERE status IN ('pending', 'running')
 """)
 
-_COUNTS = text("SELECT status, error_code, count(*) AS runs FROM full_pass_runs GROUP BY status, error_code")
+_COUNTS = text("""
+    SELECT status, error_code, count(*) AS runs,
+           count(*) FILTER (WHERE finished_at > statement_timestamp() - interval '24 hours') AS of_today
+    FROM full_pass_runs GROUP BY status, error_code
+""")
+
+# What was handed back for an outage waits for the end of it, also where an operator has to end it and no time is counted.
+_WAITING = text("""
+    SELECT count(*) FILTER (WHERE due_at <= statement_timestamp()) AS due,
+           count(*) FILTER (WHERE due_at > statement_timestamp() AND outage) AS waiting_for_outage,
+           count(*) FILTER (WHERE due_at > statement_timestamp() AND NOT outage AND due_at < 'infinity') AS due_later,
+           count(*) FILTER (WHERE due_at = 'infinity') AS held
+    FROM (
+        SELECT due_at, due_at < 'infinity'
+               AND (held_up_since IS NOT NULL OR coalesce(story -> -1 ->> 'reason' = 'outage', false)) AS outage
+        FROM full_pass_runs WHERE status = 'pending'
+    ) AS pending
+""")
+
+_REPLAYS = text("""
+    SELECT generation, CASE WHEN state = 'running' AND filled_at IS NULL THEN 'filling' ELSE state END AS state,
+           runs.*, cost_usd, max_cost_usd, created_at
+    FROM full_pass_replays AS replay CROSS JOIN LATERAL (
+        SELECT count(*) AS runs, count(*) FILTER (WHERE status IN ('completed', 'failed')) AS ended,
+               count(*) FILTER (WHERE status = 'failed') AS failed,
+               count(*) FILTER (WHERE status = 'running') AS running
+        FROM full_pass_runs AS run WHERE run.generation = replay.generation AND run.generation > 0
+    ) AS runs
+    WHERE state <> 'cancelled' AND (filled_at IS NULL OR EXISTS (
+        SELECT FROM full_pass_runs AS run
+        WHERE run.generation = replay.generation AND run.generation > 0 AND run.status IN ('pending', 'running')))
+    ORDER BY generation DESC
+""")
 
 # The spend is counted as the day's limit counts it: by whole hours that reach into the last 24.
 _SUMMARY = text("""
@@ -146,18 +209,6 @@ _CALLS = text("""
 """)
 
 _EVENTS = text("""
-    SELECT event_id, event_type, occurred_at, published_at FROM full_pass_outbox WHERE run_id = :run_id ORDER BY id
-""")
-
-_RETRIED = text("SELECT status, user_id, idempotency_key FROM full_pass_runs WHERE run_id = :run_id FOR NO KEY UPDATE")
-
-_DUE_NOW = text("UPDATE full_pass_runs SET due_at = clock_timestamp() WHERE run_id = :run_id AND status = 'pending'")
-
-_NEXT_GENERATION = text("SELECT nextval('full_pass_generation_seq')")
-
-_RETRY = text("""
-    INSERT INTO full_pass_runs (run_id, user_id, idempotency_key, generation, completed_at, event, traceparent)
-    SELECT CAST(:again AS uuid), user_id, idempotency_key, CAST(:generation AS bigint), completed_at, event, traceparent
-    FROM full_pass_runs WHERE run_id = :run_id
-    ON CONFLICT DO NOTHING
+    SELECT event_id, event_type, occurred_at, published_at, kafka_partition, kafka_offset
+    FROM full_pass_outbox WHERE run_id = :run_id ORDER BY id
 """)

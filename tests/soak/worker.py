@@ -19,7 +19,8 @@ _ASKED = """
            (SELECT count(*) FROM full_pass_runs WHERE status = 'pending') AS due,
            (SELECT count(*) FROM full_pass_outbox WHERE published_at IS NULL) AS unpublished,
            (SELECT count(*) FROM full_pass_model_calls) AS answers,
-           (SELECT count(*) FROM pg_stat_activity WHERE application_name = 'full-pass' AND datname = current_database()) AS connections,
+           (SELECT count(*) FROM pg_stat_activity
+            WHERE application_name = 'full-pass' AND datname = current_database()) AS connections,
            (SELECT coalesce(extract(epoch FROM max(clock_timestamp() - xact_start)), 0)::float8 FROM pg_stat_activity
             WHERE application_name = 'full-pass' AND datname = current_database()) AS longest_transaction_seconds,
            (SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class

@@ -11,6 +11,7 @@ import sys
 import termios
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from consumer.kafka.reading import read_events
 from consumer.kafka.relay import Relay
 from consumer.kafka.topics import Topics
 from consumer.settings import Settings
+from sandbox.postgres import PostgresServer
 from tests.integration.kafka_environment import a_memory, an_environment, an_event, until
 from tests.integration.security.acls import Acl, allow
 from tests.integration.security.conftest import PASSWORD, USER, SecuredKafka
@@ -53,17 +55,33 @@ def open_kafka(secured_kafka: SecuredKafka) -> SecuredKafka:
 
 
 def test_every_client_works_where_tls_a_client_certificate_or_sasl_is_demanded(
-    open_kafka: SecuredKafka, package_database_url: str
+    open_kafka: SecuredKafka, postgres: PostgresServer
 ) -> None:
     """Administration, publishing, intake, dead letters, relay with its transactions, alerts, and reading of events."""
-    asyncio.run(at_each(DOORS, lambda door: work_through(open_kafka.variables(*DOORS[door]), package_database_url)))
+    databases = {door: f"security_{uuid.uuid4().hex[:8]}" for door in DOORS}  # or one's relay would send another's events
+    for name in databases.values():
+        postgres.create_database(name)
+
+    async def test() -> None:
+        migrating = asyncio.Lock()  # Alembic migrates one database of a process at a time
+        await at_each(
+            DOORS, lambda door: work_through(open_kafka.variables(*DOORS[door]), postgres.url(databases[door]), migrating)
+        )
+
+    try:
+        asyncio.run(test())
+    finally:
+        for name in databases.values():
+            postgres.drop_database(name)
 
 
-async def work_through(variables: dict[str, Any], database_url: str) -> None:
+async def work_through(variables: dict[str, Any], database_url: str, migrating: asyncio.Lock) -> None:
     """Let each client that we make do its work."""
     bootstrap, prefix, user = variables.pop("KAFKA_BOOTSTRAP_SERVERS"), f"tls-{uuid.uuid4().hex[:8]}-", uuid.uuid4()
     webhook = {"alert_webhook_url": "http://127.0.0.1:1"}
-    async with an_environment(bootstrap, database_url, prefix, 1, **variables, **webhook) as env:
+    async with AsyncExitStack() as stack:
+        async with migrating:
+            env = await stack.enter_async_context(an_environment(bootstrap, database_url, prefix, 1, **variables, **webhook))
         health, metrics = env.health, env.metrics
         intake, relay = Intake(env.settings, env.ledger, health, metrics), Relay(env.settings, env.outbox, health, metrics)
 
