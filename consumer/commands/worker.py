@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Annotated
 
 import typer
@@ -25,8 +26,10 @@ def worker(
     """
     settings = load_settings()
     configure_logs(settings.log_level, settings.log_format)
+    gc.disable()  # as in __main__: the SDK alone makes a hundred thousand objects
     from consumer.app import run_worker
 
+    gc.enable()
     asyncio.run(run_worker(settings, chosen_parts(settings, only, without)))
 
 

@@ -19,10 +19,10 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def verdict(kafka: KafkaServer, postgres: PostgresServer, migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Verdict:
-    """Fifteen kills over three workers."""
+    """Eight kills over three workers."""
     folder = tmp_path_factory.mktemp("chaos")
     seed = random.SystemRandom().randrange(10_000)
-    plan = Plan(kills=15, users=12, workers=3, seed=seed, mean_life_seconds=0.8, open_events=12)
+    plan = Plan(kills=8, users=8, workers=3, seed=seed, mean_life_seconds=0.8, open_events=8)
     with StandInServer(folder / "anthropic", arguments=("--latency-seconds", "0.1")) as stand_in:
         world = a_world(kafka, postgres, stand_in, migrated, folder)
         try:

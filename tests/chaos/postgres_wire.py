@@ -15,7 +15,7 @@ _STEPS = {
     "WITH silent AS": "claim",
     "WITH held AS": "renewal",
     "full_pass_started_at = CASE": "begin",
-    "UPDATE full_pass_runs SET stage": "stage",
+    "SET stage =": "stage",
     "INSERT INTO conversation_chunks": "chunks",
     "INSERT INTO full_pass_model_calls": "answer",
     "UPDATE full_pass_model_calls": "verdict",
