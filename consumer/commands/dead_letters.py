@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from consumer.commands.output import AsJson, print_json, print_rows
+from consumer.commands.output import AsJson, at_terminal, print_json, print_rows
 from consumer.commands.replay_options import moment_of
 from consumer.errors import CommandError, ConfigurationError
 from consumer.kafka.dead_letters import EVERY_LETTER, LetterFilter, listed, read_dead_letters
@@ -68,7 +67,7 @@ def redrive_letters(  # noqa: PLR0913, PLR0917 - typer reads the options of a co
         list[str] | None,
         typer.Option(metavar="PARTITION:OFFSET", help="This dead letter, by its place in 'dead-letters list'; can be repeated."),
     ] = None,
-    all_that_fit: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    all_that_fit: Annotated[bool, typer.Option("--all", help="All of them, as without any option.")] = False,
     reason: Reasons = None,
     since: Since = None,
     until: Until = None,
@@ -80,9 +79,9 @@ def redrive_letters(  # noqa: PLR0913, PLR0917 - typer reads the options of a co
 ) -> None:
     """Send dead letters back to the input topic as the messages that they were: value, key, headers and partition.
 
-    Takes those that are named by --offset, that fit the other options, or --all. A message that is still wrong becomes a dead
-    letter again. Redriving twice does nothing twice: intake takes an event once, by its idempotency key. The dead letters stay
-    where they are until their topic forgets them.
+    Takes those that are named by --offset, or that fit the other options; without any, all. Asks first, at a terminal. A message
+    that is still wrong becomes a dead letter again. Redriving twice does nothing twice: intake takes an event once, by its
+    idempotency key. The dead letters stay where they are until their topic forgets them.
 
     Not sent, and named with the reason, are those that were kept without their value since it was too large, and batches that
     nobody could unpack.
@@ -93,12 +92,8 @@ def redrive_letters(  # noqa: PLR0913, PLR0917 - typer reads the options of a co
     named = _places_of(offset)
     if named and (which != EVERY_LETTER or all_that_fit):
         raise ConfigurationError("--offset: expected without --all and the options that choose by reason, time or partition")
-    if not (named or all_that_fit or which != EVERY_LETTER):
-        raise ConfigurationError("--all: expected, or --offset, --reason, --since, --until or --partition, to say which")
-    if not (named or dry_run or yes or sys.stdin.isatty()):
-        raise ConfigurationError("--yes: expected, since there is no terminal to ask at; --dry-run says what it would send")
     which = LetterFilter(places=frozenset(named)) if named else which
-    ask = not (yes or dry_run) and sys.stdin.isatty()
+    ask = not (yes or dry_run) and at_terminal()
     report = asyncio.run(_redrive(load_settings(), which, limit, named, dry_run=dry_run, ask=ask))
     _tell(report, as_json=as_json)
     if named and report["not_redriven"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import MAXYEAR, datetime
 from decimal import Decimal
@@ -13,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from consumer.errors import ConfigurationError
 from schemas.events import to_utc_text
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
@@ -32,6 +34,32 @@ def print_json(document: Any) -> None:
 def say(line: str) -> None:
     """A remark for the person at the terminal, on stderr."""
     typer.echo(line, err=True)
+
+
+def at_terminal() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def require_yes(question: str) -> None:
+    """Ask on stderr, and go on only with a yes from stdin.
+
+    Raises:
+        ConfigurationError: when nobody is there to answer.
+        typer.Abort: for a no, and for Ctrl-C.
+    """
+    nobody = ConfigurationError("--yes: expected, since nobody answers on stdin; --dry-run stops before the question")
+    if sys.stdin is None:
+        raise nobody
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort:
+        if at_terminal():
+            raise
+        say("")
+        raise nobody from None
+    if not agreed:
+        raise typer.Abort
 
 
 def print_rows(

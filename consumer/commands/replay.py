@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import asdict
 from decimal import Decimal
 from typing import Annotated, Any
@@ -12,11 +11,11 @@ import typer
 
 from consumer.commands import replay_options as given
 from consumer.commands.database import opened
-from consumer.commands.output import AsJson, print_json, print_pairs, print_rows, say
+from consumer.commands.output import AsJson, print_json, print_pairs, print_rows, require_yes, say
 from consumer.commands.replay_figures import Figures
 from consumer.commands.replay_screen import cancelling_bar, dollars, outcome_line, readable_figures, spent_of
 from consumer.commands.replay_work import Progress, Taken, follow, refill, replay_of, require_sense
-from consumer.errors import CommandError, ConfigurationError
+from consumer.errors import CommandError
 from consumer.postgres.cancelling import cancel_runs
 from consumer.postgres.criteria import Criteria
 from consumer.postgres.replays import Replay, Replays
@@ -83,8 +82,6 @@ def replay(  # noqa: PLR0913, PLR0917 - typer reads the options of a command fro
     )
     require_sense(criteria)
     limit = given.limit_of("--max-cost-usd", max_cost_usd)
-    if not (dry_run or yes or sys.stdin.isatty()):
-        raise ConfigurationError("--yes: expected, since there is no terminal to ask at; --dry-run says what it would cost")
     asking = _Asking(dry_run=dry_run, yes=yes, as_json=as_json, limit=limit)
     progress = Progress()
     figures, taken, ended = _interruptible(_start(load_settings(), criteria, asking, progress, no_wait=no_wait), progress)
@@ -163,7 +160,7 @@ class _Asking:
         if not self._yes:
             limit = "" if self.limit is None else f", {dollars(self.limit)} at most"
             users = f"{figures.users:,} user" + "s" * (figures.users != 1)
-            typer.confirm(f"Replay {users} for about {dollars(figures.cost_usd)}{limit}?", abort=True, err=True)
+            require_yes(f"Replay {users} for about {dollars(figures.cost_usd)}{limit}?")
         return True
 
 

@@ -140,6 +140,8 @@ def users_of(given: list[UUID] | None, name: str | None) -> frozenset[UUID]:
 
 
 def _lines_of(name: str) -> Iterator[str]:
+    if name == "-" and sys.stdin is None:
+        raise ConfigurationError("--users-from: there is no stdin to read")
     try:
         with nullcontext(sys.stdin) if name == "-" else Path(name).open(encoding="utf-8") as lines:
             yield from lines

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from uuid import UUID
 import typer
 
 from consumer.commands.database import opened
-from consumer.commands.output import print_json
+from consumer.commands.output import at_terminal, print_json
 from consumer.errors import CommandError, ConfigurationError
 from consumer.postgres.cancelling import cancel_run
 from consumer.postgres.database import Database
@@ -47,7 +46,7 @@ class Chosen:
             raise ConfigurationError("RUN_ID: expected one or several, or --all with what the runs have to fit")
         if not self.all_that_fit and (self.which != EVERY_RUN or self.limit is not None):
             raise ConfigurationError("--all: expected with --status, --user-id and the other options that choose runs")
-        if self.all_that_fit and not (self.yes or sys.stdin.isatty()):
+        if self.all_that_fit and not (self.yes or at_terminal()):
             raise ConfigurationError("--yes: expected with --all, since there is no terminal to ask at")
 
     async def found(self, database: Database, workable: Collection[str]) -> list[UUID]:
@@ -59,7 +58,7 @@ class Chosen:
 
     def ask(self, what: str, count: int) -> None:
         """Ask at the terminal, with the count; a single run that was named is no question."""
-        if count > (not self.all_that_fit) and not self.yes and sys.stdin.isatty():
+        if count > (not self.all_that_fit) and not self.yes and at_terminal():
             typer.confirm(f"{what} {count:,} run{'s' * (count != 1)}?", abort=True, err=True)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import asdict
 from typing import Annotated
 from uuid import UUID
@@ -11,7 +10,7 @@ from uuid import UUID
 import typer
 
 from consumer.commands.database import opened
-from consumer.commands.output import AsJson, print_json, print_pairs
+from consumer.commands.output import AsJson, at_terminal, print_json, print_pairs
 from consumer.postgres.forgetting import Erased, Forgetting
 from consumer.settings import Settings, load_settings
 
@@ -45,7 +44,7 @@ def forget(
     A run under way is stopped and ends without an event. An event that is completed later runs like any other. What can't be
     reached from here is listed. Safe to run again; on a terminal it asks first.
     """
-    if not (yes or as_json) and sys.stdin.isatty():
+    if not (yes or as_json) and at_terminal():
         what = "runs, recorded answers, chunks and events" + (", MEMORY and sections" if profile else "")
         typer.confirm(f"Erase {what} of user {user_id}? This can't be undone.", abort=True, err=True)
     erased = asyncio.run(_forget(load_settings(), user_id, profile))
