@@ -67,7 +67,8 @@ audit: $(READY) ## look for known vulnerabilities in the pinned packages
 fuzz: $(READY) ## damage exports at random and read them; ARGS="--seconds 60 --seed 7"
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
-chaos: $(READY) ## kill workers at each point and at random, and count; ARGS="--kills 300 --users 50 --workers 3 --seed 1"
+chaos: $(READY) ## servers die under load, workers at each point and at random; ARGS="--kills 300 --users 50 --workers 3 --seed 1"
+	@$(BIN)/python -m pytest -m chaos
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 soak: $(READY) ## thousands of short runs, with lines that have to stay flat; ARGS="--runs 20000"

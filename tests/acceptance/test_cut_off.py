@@ -97,6 +97,7 @@ def test_a_commit_whose_answer_is_lost_is_neither_repeated_nor_forgotten(world: 
         worker.ready()
 
 
+@pytest.mark.chaos
 def test_a_network_to_kafka_that_drops_for_a_while_loses_and_repeats_nothing(world: World) -> None:
     """Runs go on meanwhile; their events wait in the outbox."""
     silent_seconds = 6

@@ -76,6 +76,7 @@ def test_a_second_signal_ends_a_worker_at_once(world: World) -> None:
     assert world.names_of(user) == EVENTS
 
 
+@pytest.mark.chaos
 def test_three_workers_are_replaced_one_by_one_under_load(world: World) -> None:
     """No run fails or ends twice, and between two ends there is never more than a lease."""
     world.script({"match": {}, "times": None, "fault": {"kind": "latency", "seconds": 0.2}})

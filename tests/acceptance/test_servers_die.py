@@ -45,6 +45,7 @@ def alone(
     world.close()
 
 
+@pytest.mark.chaos
 def test_servers_killed_under_a_run_one_after_the_other_and_both(
     alone: World, own_kafka: KafkaServer, own_postgres: PostgresServer
 ) -> None:
@@ -81,6 +82,7 @@ def test_servers_killed_under_a_run_one_after_the_other_and_both(
 
 
 @pytest.mark.guarantee("G10")
+@pytest.mark.chaos
 def test_a_postgresql_restarted_every_few_seconds_costs_no_run_more_than_a_step(
     alone: World, own_postgres: PostgresServer
 ) -> None:
