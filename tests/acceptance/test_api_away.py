@@ -134,9 +134,9 @@ def test_a_backlog_of_days_that_meets_its_first_outages_loses_nobody(world: Worl
             json.dumps(user.event),
             f"00-{TRACE}-b7ad6b7169203331-01",
         )
-    overloaded = {"match": {}, "times": 4, "fault": {"kind": "status", "status": 529}}
+    overloaded = {"match": {}, "times": 6, "fault": {"kind": "status", "status": 529}}
     slow = always({"kind": "latency", "seconds": 0.3})
-    world.script(overloaded, {**overloaded, "skip": 10}, {**overloaded, "skip": 18}, slow)
+    world.script(overloaded, {**overloaded, "skip": 10}, {**overloaded, "skip": 20}, slow)
     worker = world.worker().ready()
     began = datetime.now().astimezone()
     runs = all_ended(world, users)
