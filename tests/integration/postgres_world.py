@@ -123,3 +123,19 @@ def in_world(url: str, work: Callable[[World], Awaitable[None]]) -> None:
             await work(world)
 
     asyncio.run(main())
+
+
+COUNT_DELETES = """
+    CREATE TABLE deletes (of text, rows bigint);
+    CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO deletes SELECT TG_TABLE_NAME, count(*) FROM old; RETURN NULL; END $$;
+"""
+
+
+async def count_deletes(world: World, *tables: str) -> None:
+    triggers = [
+        f"CREATE TRIGGER note AFTER DELETE ON {table} REFERENCING OLD TABLE AS old FOR EACH STATEMENT EXECUTE FUNCTION note()"
+        for table in tables
+    ]
+    for statement in (*filter(str.strip, COUNT_DELETES.split(";\n    ")), *triggers):
+        await world.sql(statement)

@@ -8,8 +8,7 @@ from datetime import timedelta
 import pytest
 
 from consumer.postgres.chunks import DELETED_AT_ONCE, PAGE_CHUNKS, Chunk
-from tests.integration.postgres_world import FIRST, World, in_world
-from tests.integration.test_forgetting import count_deletes
+from tests.integration.postgres_world import FIRST, World, count_deletes, in_world
 
 
 def chunk(conversation: str, content: str, *, index: int = 0, hours: int = 0, title: str = "title") -> Chunk:

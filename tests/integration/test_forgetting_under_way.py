@@ -20,7 +20,7 @@ from consumer.postgres.saving import saving
 from schemas.events import MemorySaved
 from tests.integration import test_gate_record as gate
 from tests.integration.executor_work import Work, accepted, pass_well, until, wait_for_status, with_executor
-from tests.integration.postgres_world import FIRST, World, in_world
+from tests.integration.postgres_world import FIRST, World, count_deletes, in_world
 from tests.integration.test_forgetting import forget, passed, traces_of
 from tests.integration.test_records import chunk
 
@@ -130,22 +130,6 @@ def test_what_a_later_run_has_is_not_taken_with_the_old(database_url: str) -> No
         assert (await world.profile(user))["full_pass_status"] == "processing"
 
     in_world(database_url, work)
-
-
-COUNT_DELETES = """
-    CREATE TABLE deletes (of text, rows bigint);
-    CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        INSERT INTO deletes SELECT TG_TABLE_NAME, count(*) FROM old; RETURN NULL; END $$;
-"""
-
-
-async def count_deletes(world: World, *tables: str) -> None:
-    triggers = [
-        f"CREATE TRIGGER note AFTER DELETE ON {table} REFERENCING OLD TABLE AS old FOR EACH STATEMENT EXECUTE FUNCTION note()"
-        for table in tables
-    ]
-    for statement in (*filter(str.strip, COUNT_DELETES.split(";\n    ")), *triggers):
-        await world.sql(statement)
 
 
 @pytest.mark.guarantee("G10")

@@ -8,8 +8,7 @@ import pytest
 
 from consumer.postgres.retention import BATCH_ROWS, LONGEST_PERIOD_SECONDS, Retention
 from schemas.events import ErrorCode
-from tests.integration.postgres_world import World, in_world
-from tests.integration.test_forgetting import count_deletes
+from tests.integration.postgres_world import World, count_deletes, in_world
 from tests.integration.test_records import billed
 
 pytestmark = [pytest.mark.guarantee("G10"), pytest.mark.guarantee("G11")]
