@@ -87,7 +87,7 @@ _METADATA = {
     "request_id": "c95363eac55e1951-LHR",
     "timestamp_": "absolute",
 }
-_OF_A_CONVERSATION = {
+_OF_A_CONVERSATION: dict[str, Any] = {
     "moderation_results": [],
     "plugin_ids": None,
     "conversation_template_id": None,

@@ -136,7 +136,8 @@ def test_a_terminal_shows_a_screen_and_is_asked_with_users_and_dollars_and_no_is
     ) as process:
         os.write(ours, b"n\n")
         out, err = process.communicate(timeout=60)
-    os.close(ours), os.close(theirs)
+    os.close(ours)
+    os.close(theirs)
     assert process.returncode == 1
     shown = dict(re.findall(r"^(\S(?:\S| (?! ))+) {2,}(.+?) *$", out, re.MULTILINE))
     assert (shown["source"], shown["users"], shown["known from"]) == ("topic (as asked)", "1", "100 % message_count (1)")

@@ -19,9 +19,9 @@ from typing import Any
 
 from tests.acceptance.topics import OUTPUTS
 from tests.acceptance.worker import FULL_PASS, Worker, until
-from tests.acceptance.world import User, World
+from tests.acceptance.world import User, World, user_text
 from tests.chaos.calls import digest
-from tests.chaos.storm import WORD, export_about, user_text
+from tests.chaos.storm import WORD, export_about
 
 PATIENCE_SECONDS = 3_600
 _FIRST_PAGE = 1_000

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 import anthropic
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 
 from sandbox.anthropic import StandInControl

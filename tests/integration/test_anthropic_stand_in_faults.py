@@ -9,7 +9,7 @@ from typing import Any
 
 import anthropic
 import httpx2
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 
 from sandbox.anthropic import StandIn, StandInControl

@@ -146,7 +146,7 @@ def test_an_event_that_was_completed_before_is_not_taken_again_and_one_completed
         await passed(world, user)
         await forget(world, user)
         for key, more in (("key", {}), ("another", {"seconds": 5}), ("key", {"generation": 7})):
-            await world.accept(user, key, **more)  # type: ignore[arg-type]
+            await world.accept(user, key, **more)
         assert await world.sql("SELECT 1 FROM full_pass_runs") == []
         await passed(world, user, "later", seconds=LATER)
         assert (await world.profile(user))["profile_version"] == 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -27,15 +27,15 @@ from tests.integration.test_records import chunk
 pytestmark = pytest.mark.guarantee("G11")
 
 
-async def while_it_waits(world: World, forgetting: Awaitable[Erased], then: Callable[[], Awaitable[Any]]) -> Erased:
+async def while_it_waits(world: World, forgetting: Coroutine[Any, Any, Erased], then: Callable[[], Awaitable[Any]]) -> Erased:
     """Start forgetting, and do something as soon as it waits for a lock."""
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(forgetting)  # type: ignore[arg-type]
+        task = tasks.create_task(forgetting)
         async with asyncio.timeout(10):
             while not await world.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
                 await asyncio.sleep(0.01)
         await then()
-    return task.result()  # type: ignore[no-any-return]
+    return task.result()
 
 
 def test_forgetting_waits_for_a_save_that_is_under_way_and_what_it_wrote_goes(database_url: str) -> None:

@@ -247,7 +247,7 @@ def test_a_higher_limit_wakes_what_the_budget_held_at_the_replays_rate(database_
             with pytest.raises(CommandError, match=r"has spent \$2\.5000 of"):
                 await replays.resume(generation, limit)
         replay = await replays.resume(generation, Decimal(3))
-        assert (replay.standing, replay.max_cost_usd, replay.held, replay.pending) == ("running", 3, 0, 2)
+        assert (replay.standing, replay.max_cost_usd, replay.held, replay.pending) == ("running", Decimal(3), 0, 2)
         due = await world.sql(
             "SELECT due_at, clock_timestamp() AS now FROM full_pass_runs WHERE generation = :g ORDER BY 1", g=generation
         )

@@ -84,10 +84,10 @@ def test_offsets_and_times_are_held_and_odd_records_are_counted(kafka: KafkaServ
                 await fill(found.selection, generation, None, lambda _looked_at, _made: None)
             runs = await env.rows("SELECT * FROM full_pass_runs ORDER BY user_id")
             assert [run["user_id"].int for run in runs] == [1, 2, 3, 4, 6]
-            first = QuickPassCompleted.model_validate_json(value(1, 3))
-            assert json.loads(runs[0]["event"]) == first.known_fields()
-            assert (runs[0]["idempotency_key"], runs[0]["completed_at"]) == (first.key(), NOON + 3 * A_DAY)
-            assert runs[0]["run_id"] == run_id_of(first.user_id, first.key(), generation)
+            newest = QuickPassCompleted.model_validate_json(value(1, 3))
+            assert json.loads(runs[0]["event"]) == newest.known_fields()
+            assert (runs[0]["idempotency_key"], runs[0]["completed_at"]) == (newest.key(), NOON + 3 * A_DAY)
+            assert runs[0]["run_id"] == run_id_of(newest.user_id, newest.key(), generation)
             assert {(run["priority"], run["status"], run["generation"]) for run in runs} == {(REPLAY_PRIORITY, "pending", 1)}
 
             with pytest.raises(ConfigurationError, match="has no partition 2"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,12 @@ def test_the_options_become_the_event_that_a_publisher_would_send() -> None:
     ],
 )
 def test_a_wrong_option_is_named_with_what_it_expects(changed: dict[str, str], said: str) -> None:
-    values = {"user_id": USER, "storage_path": "exports/ada.json", "completed_at": NOON, "idempotency_key": None, **changed}
+    values: dict[str, Any] = {
+        "user_id": USER,
+        "storage_path": "exports/ada.json",
+        "completed_at": NOON,
+        "idempotency_key": None,
+        **changed,
+    }
     with pytest.raises(ConfigurationError, match=said):
         to_event(**values)

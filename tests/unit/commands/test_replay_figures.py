@@ -14,7 +14,13 @@ from consumer.postgres.selection import Picked
 from consumer.settings import Settings
 
 HAIKU = "claude-haiku-4-5-20251001"
-RECORDED = {"model": HAIKU, "model_calls": 10, "input_tokens": 20_000, "output_tokens": 4_000, "cost_usd": Decimal("0.04")}
+RECORDED: dict[str, Any] = {
+    "model": HAIKU,
+    "model_calls": 10,
+    "input_tokens": 20_000,
+    "output_tokens": 4_000,
+    "cost_usd": Decimal("0.04"),
+}
 SIZES = Sizes(HAIKU, 2_000)
 
 
@@ -31,7 +37,7 @@ def figures(*all_picked: Picked, per_minute: float | None = None, **settings: An
 
 
 def test_what_an_earlier_run_bought_comes_before_chunks_and_those_before_messages() -> None:
-    everything = {"chunks": 100, "chunk_tokens": 190_000, "message_count": 50}
+    everything: dict[str, Any] = {"chunks": 100, "chunk_tokens": 190_000, "message_count": 50}
     assert figures(picked(1, **RECORDED, **everything)).cost_usd == Decimal("0.04")
     found = figures(picked(1, **everything))
     assert found.cost_usd == round(SIZES.of_chunks(100, 190_000).cost_usd, 6)
@@ -61,11 +67,11 @@ def test_who_gets_no_run_costs_nothing_and_is_counted() -> None:
     standings = ("forgotten", "filled", "passed_over", "superseded", "superseded")
     found = figures(*(picked(user, standing, **RECORDED) for user, standing in enumerate(standings)))
     assert (found.forgotten, found.filled, found.passed_over, found.superseded) == (1, 1, 1, 2)
-    assert (found.users, found.runs, found.cost_usd, found.calls) == (2, 2, 0, 0)
+    assert (found.users, found.runs, found.cost_usd, found.calls) == (2, 2, Decimal(0), 0)
 
 
 def test_several_keys_of_a_user_are_one_user_whose_answers_save_once() -> None:
-    answers = {"answers_usd": Decimal("0.03")}
+    answers: dict[str, Any] = {"answers_usd": Decimal("0.03")}
     found = figures(picked(1, **RECORDED, **answers), picked(1, **RECORDED, **answers), picked(2, **RECORDED))
     assert (found.users, found.runs, found.answers_save_usd_at_most) == (2, 3, Decimal("0.03"))
 

@@ -6,7 +6,7 @@ import json
 import random
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 
 from sandbox.anthropic.answers import Kind, answer_to, question_of
