@@ -1,36 +1,31 @@
-"""Claims runs, renews their leases, carries them, and turns how they stop into what the ledger says."""
+"""Claims runs, renews their leases, and carries them; how they stopped is written down by `settling`."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Literal
 from uuid import UUID
 
 import structlog
 
 from consumer.claude.gate import Claude
-from consumer.errors import FinalError, LostLease, NotThereYet, OperatorTrouble, Outage, PassingFailure, RunError
+from consumer.errors import LostLease, PassingFailure, RunError
 from consumer.health import Health
 from consumer.logs import get_log
 from consumer.metrics import Metrics
 from consumer.postgres.database import DatabaseUnavailable
 from consumer.postgres.pause import Paused
 from consumer.postgres.profiles import Profiles
-from consumer.postgres.replay_budget import ReplayStopped
 from consumer.postgres.runs import Claim, Ledger
 from consumer.postgres.wakeups import RUNS_CHANNEL, Wakeups
 from consumer.settings import Settings, required
+from consumer.settling import Settling, too_many
 from schemas.events import ErrorCode, to_utc_text
 
 PART = "executor"
 SUSPECT_FAILURES = 2
-BACKOFF_MAX_SECONDS = 3600.0
 ENDING_SECONDS = 0.5
-# The ledger leaves up to a quarter of each wait to chance.
-LEAST_OF_WAIT = 0.75
 _log = get_log(PART)
 
 
@@ -67,7 +62,7 @@ class Executor:
     ) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._profiles = profiles
+        self._settling = Settling(settings, ledger, profiles, health=health, metrics=metrics)
         self._pace = claude.pace
         self._day = claude.day
         self._carry_pass = carry
@@ -129,7 +124,7 @@ class Executor:
         """Runs that stopped while PostgreSQL was away still have to be handed back, or they would count as crashed."""
         for run_id, claim in list(self._hands.to_put_back.items()):
             try:
-                await self._put_back_for(claim, DatabaseUnavailable("PostgreSQL was away while the run was under way"))
+                await self._settling.put_back_for(claim, DatabaseUnavailable("PostgreSQL was away while the run was under way"))
             except LostLease:
                 _log.info("run_ended_or_taken_over", run_id=str(run_id), hint="a commit had gone through, or its lease ran out")
             self._hands.to_put_back.pop(run_id, None)
@@ -230,97 +225,22 @@ class Executor:
         except asyncio.CancelledError:
             if claim.run_id in self._hands.lost:
                 raise LostLease from None
-            await self._put_back_untouched(claim)
+            await self._settling.put_back_untouched(claim, "pause" if claim.run_id in self._hands.paused else "shutdown")
         except Exception:  # noqa: BLE001 - the edge of a run: one of the two places where a surprise is turned into something
             _log.exception("run_surprised")
             unexpected = PassingFailure(ErrorCode.INTERNAL, "an unexpected error; the worker's log has its place")
-            await self._put_back_failed(claim, unexpected)
-
-    async def _put_back_untouched(self, claim: Claim) -> None:
-        """Hand a run back at a pause or at shutdown, for which a PostgreSQL that says nothing leaves little time."""
-        reason: Literal["pause", "shutdown"] = "pause" if claim.run_id in self._hands.paused else "shutdown"
-        try:
-            async with asyncio.timeout(max(1.0, self._settings.shutdown_seconds / 10)):
-                is_ours = await self._ledger.put_back(claim, reason)
-        except TimeoutError:
-            raise DatabaseUnavailable("PostgreSQL did not answer in time when the run was to be handed back") from None
-        if is_ours:  # else it was settled in this very moment
-            self._metrics.runs_handed_back.labels(reason).inc()
-            _log.info("run_handed_back", reason=reason)
+            await self._settling.put_back_failed(claim, unexpected)
 
     async def _carry_to_its_end(self, claim: Claim) -> None:
         try:
             if claim.failures >= self._settings.max_failures:
-                raise _too_many(claim)
+                raise too_many(claim)
             await self._carry_pass(claim)
         except RunError as error:
-            await self._settle(claim, error)
+            await self._settling.settle(claim, error)
         else:
             self._metrics.runs_ended.labels("completed", "").inc()
             _log.info("run_completed")
-
-    async def _settle(self, claim: Claim, error: RunError) -> None:
-        """Write down how a run stopped: an end, or when to try again."""
-        match error:
-            case LostLease():
-                raise error
-            case FinalError():
-                await self._end(claim, error)
-            case NotThereYet():
-                await self._put_back_in_grace(claim, error)
-            case ReplayStopped():
-                await self._put_back_for_replay(claim, error)
-            case Outage():
-                await self._put_back_for(claim, error)
-            case _:
-                await self._put_back_failed(claim, error)
-
-    async def _end(self, claim: Claim, error: RunError) -> None:
-        code = await self._profiles.end_failed(claim, error.code, error.detail)
-        self._metrics.runs_ended.labels("failed", code).inc()
-        log = _log.info if code is ErrorCode.SUPERSEDED else _log.warning
-        log("run_failed", code=code, detail=error.detail)
-
-    async def _put_back_in_grace(self, claim: Claim, error: NotThereYet) -> None:
-        settings = self._settings
-        wait, grace = settings.retry_backoff_seconds, settings.not_found_grace_seconds
-        if not await self._ledger.put_back_in_grace(claim, wait, grace, error.code):
-            return await self._end(claim, error)
-        return self._handed_back(error, "not_found")
-
-    async def _put_back_for(self, claim: Claim, error: Outage) -> None:
-        give_up = None if isinstance(error, OperatorTrouble) else self._settings.give_up_after_seconds
-        base = error.retry_after_seconds or self._settings.retry_backoff_seconds
-        if error.code is ErrorCode.BUDGET_EXCEEDED:
-            base /= LEAST_OF_WAIT  # not before there is room
-        paced = error.retry_after_seconds is not None or isinstance(error, DatabaseUnavailable)  # back as soon as it is
-        most = base if paced else BACKOFF_MAX_SECONDS
-        if not await self._ledger.put_back_for_outage(claim, base, most, give_up, error.code):
-            return await self._end(claim, error)
-        if isinstance(error, OperatorTrouble) and error.code is ErrorCode.EXPORT_UNAVAILABLE:
-            self._health.unwell("exports", error.detail)
-        return self._handed_back(error, "outage")
-
-    async def _put_back_for_replay(self, claim: Claim, error: ReplayStopped) -> None:
-        if not await self._ledger.put_back_for_replay(claim, error.code, self._settings.retry_backoff_seconds):
-            raise LostLease
-        self._handed_back(error, "outage")
-
-    async def _put_back_failed(self, claim: Claim, error: RunError) -> None:
-        """Count a failure. The last one is due at once: its next claim ends it, through the door like every end.
-
-        Where that end itself is what fails, the run is tried again as late as any other.
-        """
-        failures = claim.failures + 1
-        wait = min(self._settings.retry_backoff_seconds * 2 ** (min(failures, 32) - 1), BACKOFF_MAX_SECONDS)
-        delay = 0.0 if failures == self._settings.max_failures else wait * random.uniform(0.75, 1)  # noqa: S311 - jitter
-        if not await self._ledger.put_back_failed(claim, error.code, error.detail, delay):
-            raise LostLease
-        self._handed_back(error, "failure")
-
-    def _handed_back(self, error: RunError, reason: str) -> None:
-        self._metrics.runs_handed_back.labels(reason).inc()
-        _log.info("run_handed_back", reason=reason, code=error.code, detail=error.detail)
 
     # -- shutdown -------------------------------------------------------------------------------------------------------
 
@@ -344,12 +264,6 @@ class Executor:
             task.cancel()
         if running:
             await asyncio.wait(running)
-
-
-def _too_many(claim: Claim) -> FinalError:
-    code = ErrorCode(claim.error_code) if claim.error_code else ErrorCode.INTERNAL
-    last = claim.error_detail or "the workers that held the run went silent"
-    return FinalError(code, f"{claim.failures} failures without a step forward; the last: {last}")
 
 
 def _now() -> float:

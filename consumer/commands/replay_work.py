@@ -15,7 +15,7 @@ from consumer.commands.output import say, to_json
 from consumer.commands.replay_figures import Figures, figures_of
 from consumer.commands.replay_screen import filling_bar, following_bar, selecting_bar
 from consumer.errors import ConfigurationError
-from consumer.kafka.replaying import ReplayedTopic
+from consumer.kafka.replaying import InputTopic
 from consumer.kafka.topic_range import TopicRange, range_of
 from consumer.postgres.criteria import Criteria, criteria_of
 from consumer.postgres.database import Database, DatabaseUnavailable
@@ -91,7 +91,7 @@ async def where_from(settings: Settings, criteria: Criteria) -> Frozen:
     offsets = bool(criteria.from_offsets or criteria.to_offsets)
     if criteria.source is None and not offsets and criteria.since is None and criteria.until is None:
         return Frozen("ledger", "no range of time or offsets was given")
-    async with ReplayedTopic.connect(settings) as topic:
+    async with InputTopic.connect(settings) as topic:
         extent = await topic.extent()
         missing = extent.why_not_back_to(criteria.since)
         if criteria.source is None and not offsets and missing is not None:
@@ -124,7 +124,7 @@ async def taking(
 
 async def _take_from_topic(settings: Settings, criteria: Criteria, wanted: TopicRange, taken: Taken) -> None:
     with selecting_bar(wanted.records) as read:
-        async with ReplayedTopic.connect(settings) as topic:
+        async with InputTopic.connect(settings) as topic:
             async for events in topic.events(wanted, criteria):
                 taken.invalid += events.invalid + await taken.selection.take(events.runs)
                 taken.not_yet_taken += events.not_yet_taken

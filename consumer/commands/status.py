@@ -18,6 +18,8 @@ from consumer.commands.output import AsJson, pairs_table, print_json, print_pair
 from consumer.commands.status_screen import screen_of
 from consumer.errors import ConfigurationError
 from consumer.kafka.broker import BrokerProbe
+from consumer.kafka.connection import KafkaTrouble
+from consumer.kafka.replaying import InputTopic
 from consumer.postgres.database import Database, DatabaseUnavailable
 from consumer.postgres.migrating import missing_migration
 from consumer.postgres.overview import Overview
@@ -25,13 +27,15 @@ from consumer.postgres.pause import Pause
 from consumer.postgres.spend import Spend
 from consumer.settings import Settings, load_settings
 
+_INTAKE_SECONDS = 3.0
+
 
 def status(
     watch: Annotated[bool, typer.Option("--watch", help="Draw it again and again in the same place, until Ctrl-C.")] = False,
     every: Annotated[float, typer.Option(min=0.1, max=3600, metavar="SECONDS", help="With --watch: how often.")] = 2.0,
     as_json: AsJson = False,
 ) -> None:
-    """Show on one screen: pause, backlog, failures by code, spend and the day's limit, relay, replays, dependencies.
+    """Show on one screen: pause, intake, backlog, failures by code, spend and its limit, relay, replays, dependencies.
 
     Of the backlog, 'due' waits for an executor; 'waiting for an outage' for a model API, a store or a limit of the day; 'due
     later' for its time after a failure or for a replay's rate; 'held' for 'replay resume'. --json has every code and replay.
@@ -55,7 +59,9 @@ async def _status(settings: Settings) -> dict[str, Any]:
     async with opened(settings) as database:
         migration = await missing_migration(database)
         ledger = {} if migration else await _ledger(settings, database)
-    return {**ledger, "dependencies": {"postgresql": migration or "ok", "kafka": await _kafka(settings)}}
+    kafka = await _kafka(settings)
+    intake = await _intake(settings) if kafka == "ok" else None
+    return {**ledger, "intake": intake, "dependencies": {"postgresql": migration or "ok", "kafka": kafka}}
 
 
 async def _watch(settings: Settings, every_seconds: float) -> None:
@@ -101,3 +107,13 @@ async def _kafka(settings: Settings) -> str:
         return "KAFKA_BOOTSTRAP_SERVERS is not set"
     async with BrokerProbe(settings) as probe:
         return await probe.check() or "ok"
+
+
+async def _intake(settings: Settings) -> dict[str, int] | None:
+    """How many records wait on the topic, and how many were lost to retention; None where Kafka doesn't say at once."""
+    try:
+        async with asyncio.timeout(_INTAKE_SECONDS), InputTopic.connect(settings) as topic:
+            extent = await topic.extent()
+    except (KafkaTrouble, TimeoutError):
+        return None
+    return {"waiting": extent.waiting, "removed_unread": extent.removed_unread}

@@ -24,6 +24,7 @@ def screen_of(found: Mapping[str, Any], now: datetime) -> dict[str, str]:
 def _ledger(found: Mapping[str, Any], now: datetime) -> dict[str, str]:
     return {
         "executors": _paused(found["paused"]),
+        "intake": _intake(found["intake"]),
         "backlog": _backlog(found["backlog"]),
         "oldest due": _since(found["oldest_due_at"], now) or "nothing is due",
         "runs in all": ", ".join(f"{count:,} {status}" for status, count in found["runs"].items()),
@@ -41,6 +42,13 @@ def _paused(paused: Mapping[str, Any] | None) -> str:
         return "not paused"
     why = f" ({paused['reason'][:_REASON_CHARS]})" if paused["reason"] else ""
     return f"paused since {to_utc_text(paused['paused_at'])[:19]}Z{why}; 'full-pass resume' goes on"
+
+
+def _intake(intake: Mapping[str, int] | None) -> str:
+    if intake is None:
+        return "Kafka does not say"
+    removed = f"; {intake['removed_unread']:,} more were removed unread" if intake["removed_unread"] else ""
+    return f"{intake['waiting']:,} records of the topic wait{removed}"
 
 
 def _backlog(backlog: Mapping[str, int]) -> str:

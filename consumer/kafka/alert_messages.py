@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ def alert_body(failure: V2Failed) -> bytes:
         f"{failure.error_detail} (user {failure.user_id}, run {failure.run_id})"
     )
     event: dict[str, Any] = failure.model_dump(mode="json")
-    return _json({"text": text, "event": event})
+    return _json({"text": _as_slack_reads(text), "event": event})
 
 
 @dataclass
@@ -91,7 +92,7 @@ class Held:
             "last_failed_at": last,
             "run_ids": self._run_ids,
         }
-        return _json({"text": text, "summary": summary})
+        return _json({"text": _as_slack_reads(text), "summary": summary})
 
 
 def _failed_at(failure: V2Failed) -> datetime:
@@ -100,6 +101,11 @@ def _failed_at(failure: V2Failed) -> datetime:
 
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.most_common())
+
+
+def _as_slack_reads(text: str) -> str:
+    """Text in which nothing mentions a channel or is a link: the three characters that Slack asks to have escaped are."""
+    return html.escape(text, quote=False)
 
 
 def _json(body: dict[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""The input topic, read once more for a replay: a range of it, in no group, without a trace on the broker."""
+"""The input topic as seen from outside of intake: what it has, and a range of it read once more, in no group."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TopicEvents:
     invalid: int = 0
 
 
-class ReplayedTopic:
+class InputTopic:
     """`quick-pass-completed`, for the length of a command."""
 
     def __init__(self, settings: Settings, consumer: AIOKafkaConsumer, topic: str) -> None:
@@ -54,7 +54,7 @@ class ReplayedTopic:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, settings: Settings) -> AsyncIterator[ReplayedTopic]:
+    async def connect(cls, settings: Settings) -> AsyncIterator[InputTopic]:
         """Connect for the length of the block.
 
         Raises:

@@ -19,6 +19,16 @@ class Extent:
     ends: Mapping[int, int]
     taken: Mapping[int, int]
 
+    @property
+    def waiting(self) -> int:
+        """Records that intake has still to take."""
+        return sum(max(0, end - max(self.taken[part], self.begins[part])) for part, end in self.ends.items())
+
+    @property
+    def removed_unread(self) -> int:
+        """Records that retention removed before intake took them, and which it has not yet noticed, either."""
+        return sum(max(0, begin - self.taken[part]) for part, begin in self.begins.items())
+
     def why_not_back_to(self, since: datetime | None) -> str | None:
         """Why events from that time on are not all there any more; None when they are.
 

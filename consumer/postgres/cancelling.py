@@ -12,9 +12,10 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from consumer.postgres.claiming import NEWER_SAVED
 from consumer.postgres.database import Database
 from consumer.postgres.profiles import fail_in
-from consumer.postgres.runs import NEWER_SAVED, Claim
+from consumer.postgres.runs import Claim
 from schemas.events import ErrorCode
 
 _AT_ONCE = 4

@@ -18,9 +18,10 @@ from uuid import UUID
 from sqlalchemy import text
 
 from consumer.errors import CommandError
+from consumer.postgres.claiming import REPLAY_PRIORITY
 from consumer.postgres.database import Database
 from consumer.postgres.forgotten import forgotten
-from consumer.postgres.runs import NOTIFY_RUNS, REPLAY_PRIORITY
+from consumer.postgres.runs import NOTIFY_RUNS
 from consumer.postgres.selection import Selection
 from consumer.postgres.wakeups import RUNS_CHANNEL
 from schemas.events import run_id_of

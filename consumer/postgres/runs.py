@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from consumer.errors import LostLease
 from consumer.postgres.answers import NOTHING, Bought
+from consumer.postgres.claiming import CLAIM, LIVE_PRIORITY, RENEW, SECONDS_UNTIL_NEXT
 from consumer.postgres.database import Database
 from consumer.postgres.forgotten import REMOVE_RUN, forgotten
 from consumer.postgres.handing_back import (
@@ -28,14 +29,12 @@ from consumer.postgres.handing_back import (
     PUT_BACK_FOR_REPLAY,
     PUT_BACK_IN_GRACE,
 )
-from consumer.postgres.pause import NOT_PAUSED, Pause
-from consumer.postgres.replay_budget import HOLD_REPLAY, is_replay, is_stopped
+from consumer.postgres.pause import Pause
+from consumer.postgres.replay_budget import HOLD_REPLAY
 from consumer.postgres.story import story_with
 from consumer.postgres.wakeups import RUNS_CHANNEL
 from schemas.events import run_id_of
 
-LIVE_PRIORITY = 0
-REPLAY_PRIORITY = 10
 _CONTENDED_CLAIMS = 5
 
 
@@ -126,7 +125,7 @@ class Ledger:
         while contended < _CONTENDED_CLAIMS:
             try:
                 async with self._database.transaction() as transaction:
-                    row = (await transaction.execute(_CLAIM, values)).one_or_none()
+                    row = (await transaction.execute(CLAIM, values)).one_or_none()
                     if row is not None and row.forgotten:
                         await transaction.execute(REMOVE_RUN, {"run_id": row.run_id, "user_id": row.user_id})
                     elif row is not None and row.stopped:
@@ -141,7 +140,7 @@ class Ledger:
     async def seconds_until_next(self) -> float | None:
         """Seconds until the earliest due time or end of a lease that is still ahead; None when there is none."""
         async with self._database.transaction() as transaction:
-            seconds = (await transaction.execute(_SECONDS_UNTIL_NEXT)).scalar_one()
+            seconds = (await transaction.execute(SECONDS_UNTIL_NEXT)).scalar_one()
         return None if seconds is None else float(seconds)
 
     async def renew(self, claims: Collection[Claim], lease_seconds: float) -> set[UUID]:
@@ -158,7 +157,7 @@ class Ledger:
             "lease": lease_seconds,
         }
         async with self._database.transaction() as transaction:
-            rows = (await transaction.execute(_RENEW, values)).all()
+            rows = (await transaction.execute(RENEW, values)).all()
         return {row.run_id for row in rows if not row.held}
 
     async def enter_stage(
@@ -270,72 +269,6 @@ _ACCEPT = text(f"""
         RETURNING 1
     )
     SELECT count(*), CASE WHEN count(*) > 0 THEN pg_notify('{RUNS_CHANNEL}', '') END FROM accepted
-""")
-
-_NEWER = "({a}.completed_at, {a}.generation, {a}.run_id) > ({b}.completed_at, {b}.generation, {b}.run_id)"
-"""*Newer*, between two runs of a user: a later event, then a higher generation, then a greater id."""
-
-NEWER_SAVED = f"""EXISTS (
-    SELECT FROM full_pass_runs AS other
-    WHERE other.user_id = run.user_id AND other.memory_saved_at IS NOT NULL AND {_NEWER.format(a="other", b="run")}
-)"""
-
-_CLAIM = text(f"""
-    WITH silent AS (
-        SELECT run_id, true AS expired FROM full_pass_runs
-        WHERE {NOT_PAUSED} AND status = 'running' AND lease_until < statement_timestamp()
-          AND :expired_count AND statement_timestamp() > pg_postmaster_start_time() + make_interval(secs => :lease)
-          AND NOT run_id = ANY(CAST(:held AS uuid[])) AND (:suspects OR failures < 1)
-        ORDER BY lease_until LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
-    ), due AS (
-        SELECT run_id, false AS expired FROM full_pass_runs AS run
-        WHERE {NOT_PAUSED} AND NOT EXISTS (SELECT FROM silent)
-          AND status = 'pending' AND due_at <= statement_timestamp() AND (:suspects OR failures < 2)
-          AND NOT EXISTS (
-              SELECT FROM full_pass_runs AS other WHERE other.user_id = run.user_id AND other.status = 'running')
-          AND NOT EXISTS (
-              SELECT FROM full_pass_runs AS other
-              WHERE other.user_id = run.user_id AND other.status = 'pending' AND other.due_at <= statement_timestamp()
-                AND other.priority <= run.priority AND {_NEWER.format(a="other", b="run")})
-          AND NOT (run.priority > {LIVE_PRIORITY} AND EXISTS (
-              SELECT FROM full_pass_runs AS live
-              WHERE live.user_id = run.user_id AND live.status = 'pending' AND live.priority < run.priority))
-        ORDER BY priority, due_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
-    )
-    UPDATE full_pass_runs AS run
-    SET status = 'running', attempt = attempt + 1, failures = failures + CASE WHEN taken.expired THEN 1 ELSE 0 END,
-        held_up_since = CASE WHEN taken.expired THEN held_up_since
-                             ELSE held_up_since + (statement_timestamp() - due_at) END,
-        lease_until = clock_timestamp() + make_interval(secs => :lease),
-        started_at = coalesce(started_at, clock_timestamp()), story = {story_with("'claimed'", attempt="attempt + 1")}
-    FROM (SELECT * FROM silent UNION ALL SELECT * FROM due) AS taken
-    WHERE run.run_id = taken.run_id
-    RETURNING run.run_id, user_id, idempotency_key, generation, attempt, failures, completed_at, event, traceparent, stage,
-              memory_saved_at, error_code, error_detail, input_tokens, output_tokens, cost_usd, {forgotten("run")} AS forgotten,
-              {is_replay("run")} AS is_replay, {is_stopped("run")} AS stopped
-""")
-
-_SECONDS_UNTIL_NEXT = text("""
-    SELECT extract(epoch FROM least(
-        (SELECT min(due_at) FROM full_pass_runs
-         WHERE status = 'pending' AND due_at > statement_timestamp() AND due_at < 'infinity'),
-        (SELECT min(lease_until) FROM full_pass_runs WHERE status = 'running' AND lease_until > statement_timestamp())
-    ) - clock_timestamp())
-""")
-
-_RENEW = text("""
-    WITH held AS (
-        SELECT * FROM unnest(CAST(:run_ids AS uuid[]), CAST(:attempts AS integer[])) AS held (run_id, attempt)
-    ), free AS (
-        SELECT run_id, attempt FROM full_pass_runs JOIN held USING (run_id, attempt)
-        WHERE status = 'running' ORDER BY run_id FOR NO KEY UPDATE OF full_pass_runs SKIP LOCKED
-    ), renewed AS (
-        UPDATE full_pass_runs AS run SET lease_until = clock_timestamp() + make_interval(secs => :lease)
-        FROM free WHERE run.run_id = free.run_id
-    )
-    SELECT held.run_id, run.run_id IS NOT NULL AS held
-    FROM held LEFT JOIN full_pass_runs AS run
-      ON run.run_id = held.run_id AND run.attempt = held.attempt AND run.status = 'running'
 """)
 
 _ENTER_STAGE = text(f"""

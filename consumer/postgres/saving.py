@@ -14,9 +14,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.errors import LostLease, Superseded
+from consumer.postgres.claiming import NEWER_SAVED
 from consumer.postgres.database import Database
 from consumer.postgres.forgotten import forgotten
-from consumer.postgres.runs import NEWER_SAVED, Claim
+from consumer.postgres.runs import Claim
 
 
 @asynccontextmanager

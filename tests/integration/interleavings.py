@@ -17,9 +17,10 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 
 from consumer.errors import CommandError, FinalError, LostLease, NotThereYet
+from consumer.postgres.claiming import REPLAY_PRIORITY
 from consumer.postgres.forgetting import Forgetting
 from consumer.postgres.retrying import retry_run
-from consumer.postgres.runs import REPLAY_PRIORITY, Claim
+from consumer.postgres.runs import Claim
 from schemas.events import SECTION_NAMES, ErrorCode
 from tests.integration.postgres_world import World, new_run
 

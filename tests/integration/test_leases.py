@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from consumer.errors import LostLease
+from consumer.postgres.claiming import REPLAY_PRIORITY
 from consumer.postgres.database import DataRefused
-from consumer.postgres.runs import REPLAY_PRIORITY
 from consumer.postgres.wakeups import RUNS_CHANNEL, Wakeups
 from tests.integration.postgres_world import LEASE_SECONDS, World, in_world, new_run
 

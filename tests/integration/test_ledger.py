@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from consumer.postgres.runs import REPLAY_PRIORITY
+from consumer.postgres.claiming import REPLAY_PRIORITY
 from sandbox.postgres import PostgresServer
 from tests.integration.postgres_world import World, a_world, in_world, new_run
 

@@ -14,8 +14,9 @@ import pytest
 from consumer.claude.requests import Request
 from consumer.errors import FullPassError
 from consumer.postgres.answers import BilledAnswer
+from consumer.postgres.claiming import REPLAY_PRIORITY
 from consumer.postgres.replays import Replays
-from consumer.postgres.runs import REPLAY_PRIORITY, Claim
+from consumer.postgres.runs import Claim
 from consumer.postgres.saving import saving
 from consumer.postgres.spend import Spend
 from sandbox.anthropic import StandIn

@@ -13,9 +13,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from consumer.commands.replay_work import Frozen, taking, where_from
 from consumer.errors import CommandError, ConfigurationError
 from consumer.kafka.topic_range import Extent, range_of
+from consumer.postgres.claiming import REPLAY_PRIORITY
 from consumer.postgres.criteria import Criteria
 from consumer.postgres.replays import Replays, fill
-from consumer.postgres.runs import REPLAY_PRIORITY
 from sandbox.kafka import KafkaServer
 from schemas.events import QuickPassCompleted, run_id_of
 from tests.integration.kafka_environment import Environment, an_environment
@@ -139,3 +139,8 @@ def test_a_partition_that_lost_nothing_reaches_back_whenever_it_began() -> None:
     extent = Extent(begins={0: 0, 1: 9}, oldest_ms={0: noon_ms + 1, 1: noon_ms}, ends={0: 4, 1: 12}, taken={0: 4, 1: 12})
     assert extent.why_not_back_to(NOON) is None
     assert extent.why_not_back_to(NOON - A_DAY) is not None
+
+
+def test_what_waits_and_what_was_removed_unread_is_counted_apart() -> None:
+    extent = Extent(begins={0: 5, 1: 0, 2: 3}, oldest_ms={}, ends={0: 9, 1: 4, 2: 3}, taken={0: 2, 1: 3, 2: 3})
+    assert (extent.waiting, extent.removed_unread) == (4 + 1, 3)

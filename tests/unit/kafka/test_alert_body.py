@@ -38,6 +38,13 @@ def test_an_alert_is_a_line_for_people_and_the_event_for_programs() -> None:
         assert part in body["text"]
 
 
+def test_nobody_on_slack_is_called_by_what_a_failure_says() -> None:
+    said = "a stage called <!channel> & <https://example.com|more>"
+    body = json.loads(alert_body(FAILURE.model_copy(update={"error_detail": said})))
+    assert "a stage called &lt;!channel&gt; &amp; &lt;https://example.com|more&gt;" in body["text"]
+    assert body["event"]["error_detail"] == said
+
+
 def test_the_signature_is_of_the_body_as_it_is_sent() -> None:
     body = alert_body(FAILURE)
     expected = hmac.new("sécret".encode(), body, hashlib.sha256).hexdigest()
