@@ -22,6 +22,8 @@ published in `v2-failed` and stands in logs (guarantee G9).
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from schemas.events import ErrorCode
 
 DETAIL_MAX_CHARS = 500
@@ -39,14 +41,28 @@ class CommandError(FullPassError):
     """A command could not do what it was asked; the message is the one line that its user reads."""
 
 
+class InvalidReason(StrEnum):
+    """Why no run can be made of a message: the header `dead_letter_reason`, and a metric's label."""
+
+    NO_VALUE = "no_value"
+    NOT_JSON = "not_json"
+    NOT_AN_OBJECT = "not_an_object"
+    WRONG_CONTENT_TYPE = "wrong_content_type"
+    NOT_A_CLOUDEVENT = "not_a_cloudevent"
+    WRONG_TYPE = "wrong_type"
+    MISSING_FIELD = "missing_field"
+    INVALID_FIELD = "invalid_field"
+    STORAGE_PATH_INVALID = "storage_path_invalid"
+    STORAGE_PATH_NOT_ALLOWED = "storage_path_not_allowed"
+    COMPLETED_AT_IN_FUTURE = "completed_at_in_future"
+    REFUSED_BY_DATABASE = "refused_by_database"
+    UNREADABLE_BATCH = "unreadable_batch"
+
+
 class InvalidMessage(FullPassError):
-    """A message that no run can be made of.
+    """A message that no run can be made of. `detail` names the field, never what it held."""
 
-    `reason` is a stable code for the header `dead_letter_reason` and the metric label; `detail` names the field,
-    never what it held.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: InvalidReason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail

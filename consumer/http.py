@@ -69,6 +69,7 @@ async def _metrics(worker: Worker, overview: Overview, _request: web.Request) ->
         worker.metrics.runs_due.set(backlog.due)
         worker.metrics.runs_running.set(backlog.running)
         worker.metrics.runs_oldest_due_seconds.set(backlog.oldest_due_seconds)
+        worker.metrics.runs_live_oldest_due_seconds.set(backlog.live_oldest_due_seconds)
         worker.metrics.outbox_unpublished.set(waiting)
         worker.metrics.outbox_oldest_seconds.set(oldest_seconds)
     return web.Response(body=worker.metrics.exposition(), content_type="text/plain", charset="utf-8")

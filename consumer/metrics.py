@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from consumer.errors import InvalidReason
+from schemas.events import ErrorCode
+
 _STAGE_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 _CALL_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640)
 
@@ -32,6 +35,9 @@ class Metrics:
         self.runs_due = gauge("runs_due", "Runs that could start now.")
         self.runs_running = gauge("runs_running", "Runs with a lease, of all workers.")
         self.runs_oldest_due_seconds = gauge("runs_oldest_due_age_seconds", "How long the oldest due run has waited.")
+        self.runs_live_oldest_due_seconds = gauge(
+            "runs_live_oldest_due_age_seconds", "How long the oldest due run has waited that is no replay's."
+        )
         self.leases_lost = counter("leases_lost", "Runs that another worker took over from this one.")
         self.conversations_skipped = counter("conversations_skipped", "Elements of exports that are no conversation.")
         self.stage_seconds = Histogram(
@@ -49,6 +55,17 @@ class Metrics:
         self.pace_open = gauge("pace_open", "1 while the worker may call the model API, 0 while it is shut.")
         self.alerts_sent = counter("alerts", "Webhook calls.", "outcome")
         self.part_restarts = counter("part_restarts", "Parts that failed and were started again.", "part")
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Show what may be counted before it is: Prometheus sees no increase in a counter that is born at 1."""
+        for reason in InvalidReason:
+            self.messages_dead_lettered.labels(reason)
+        for code in ErrorCode:
+            self.runs_ended.labels("failed", code)
+        self.runs_ended.labels("completed", "")
+        for outcome in ("sent", "failed", "unreachable", "refused", "invalid"):
+            self.alerts_sent.labels(outcome)
 
     def exposition(self) -> bytes:
         """The metrics in Prometheus's text format."""

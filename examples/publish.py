@@ -74,7 +74,7 @@ def headers_of(completion: Completion, traceparent: str | None = None) -> list[t
         "ce_time": completion.instant,
         "ce_dataschema": "urn:full-pass:schemas:quick-pass-completed:1",
         "content-type": "application/json",
-        "traceparent": traceparent or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00",
+        "traceparent": traceparent or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01",
     }
     return [(name, value.encode()) for name, value in attributes.items()]
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, KafkaError
 
-from consumer.errors import InvalidMessage
+from consumer.errors import InvalidMessage, InvalidReason
 from consumer.health import Health
 from consumer.kafka.careful import read_carefully
 from consumer.kafka.connection import REQUEST_TIMEOUT_MS, KafkaTrouble, connection_options, started
@@ -33,8 +33,6 @@ from consumer.postgres.runs import Ledger, NewRun
 from consumer.settings import Settings
 
 PART = "intake"
-REFUSED = "refused_by_database"
-UNREADABLE_BATCH = "unreadable_batch"
 BATCH_RECORDS = 2_000
 _POLL_MS = 250
 _FETCH_BYTES = 16 * 1024 * 1024  # a larger message still comes, alone: a fetch returns one at least
@@ -167,14 +165,14 @@ class Intake:
             return await self._ledger.accept([run for _, run in runs])
         except DataRefused:
             if len(runs) == 1:
-                problem = InvalidMessage(REFUSED, "PostgreSQL refused a value of the event")
+                problem = InvalidMessage(InvalidReason.REFUSED_BY_DATABASE, "PostgreSQL refused a value of the event")
                 letters.append(DeadLetter(runs[0][0], problem))
                 return 0
         middle = len(runs) // 2
         return await self._insert(runs[:middle], letters) + await self._insert(runs[middle:], letters)
 
     def _count(self, new: int, batch: _Batch) -> None:
-        refused = sum(letter.problem.reason == REFUSED for letter in batch.letters)
+        refused = sum(letter.problem.reason is InvalidReason.REFUSED_BY_DATABASE for letter in batch.letters)
         repeated = len(batch.runs) - refused - new
         self._metrics.messages_taken.inc(new)
         if repeated:
@@ -221,7 +219,9 @@ async def _side_by_side(save: Coroutine[Any, Any, None], read: Coroutine[Any, An
 
 
 def _unreadable() -> InvalidMessage:
-    return InvalidMessage(UNREADABLE_BATCH, "expected a batch of records that can be unpacked; the value is the whole batch")
+    return InvalidMessage(
+        InvalidReason.UNREADABLE_BATCH, "expected a batch of records that can be unpacked; the value is the whole batch"
+    )
 
 
 def _consumer(settings: Settings) -> AIOKafkaConsumer:

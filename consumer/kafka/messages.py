@@ -23,7 +23,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from pydantic import ValidationError
 
-from consumer.errors import InvalidMessage
+from consumer.errors import InvalidMessage, InvalidReason
 from consumer.kafka.storage_paths import AllowedPaths
 from consumer.postgres.outbox import OutboxRow
 from consumer.postgres.runs import NewRun
@@ -71,7 +71,7 @@ def to_new_run(record: Record, paths: AllowedPaths) -> NewRun:
         InvalidMessage: when no run can be made of it; the detail names the field and what was expected, never what it held.
     """
     if record.value is None:
-        raise InvalidMessage("no_value", "expected a JSON value, the record has none")
+        raise InvalidMessage(InvalidReason.NO_VALUE, "expected a JSON value, the record has none")
     headers = _named(record.headers)
     if headers.get("content-type", b"").lower().startswith(b"application/cloudevents"):
         attributes, data = _structured(record.value, headers["content-type"])
@@ -83,7 +83,9 @@ def to_new_run(record: Record, paths: AllowedPaths) -> NewRun:
         event = _event_of(record.value)
     completed_at = _instant(event, record.timestamp)
     if not paths.allow(event.storage_path, event.user_id):
-        raise InvalidMessage("storage_path_not_allowed", "storage_path: expected one that FULL_PASS_STORAGE_PATH_PATTERN allows")
+        raise InvalidMessage(
+            InvalidReason.STORAGE_PATH_NOT_ALLOWED, "storage_path: expected one that FULL_PASS_STORAGE_PATH_PATTERN allows"
+        )
     known = event.known_fields()
     return NewRun(
         user_id=event.user_id,
@@ -100,13 +102,13 @@ def _parsed(value: bytes) -> dict[str, Any]:
     try:
         data = _loaded(value)
     except RecursionError:
-        raise InvalidMessage("not_json", "expected JSON that is not nested this deeply") from None
+        raise InvalidMessage(InvalidReason.NOT_JSON, "expected JSON that is not nested this deeply") from None
     except UnicodeDecodeError:
-        raise InvalidMessage("not_json", "expected JSON in UTF-8") from None
+        raise InvalidMessage(InvalidReason.NOT_JSON, "expected JSON in UTF-8") from None
     except json.JSONDecodeError as error:
-        raise InvalidMessage("not_json", f"expected JSON, stopped at character {error.pos}") from None
+        raise InvalidMessage(InvalidReason.NOT_JSON, f"expected JSON, stopped at character {error.pos}") from None
     if not isinstance(data, dict):
-        raise InvalidMessage("not_an_object", "expected a JSON object")
+        raise InvalidMessage(InvalidReason.NOT_AN_OBJECT, "expected a JSON object")
     return data
 
 
@@ -122,12 +124,14 @@ def _loaded(value: bytes) -> Any:
 def _structured(value: bytes, content_type: bytes) -> tuple[Mapping[str, bytes], Any]:
     """Attributes under the names that they have as headers, and the data, of CloudEvents' structured mode."""
     if content_type.split(b";")[0].strip().lower() != b"application/cloudevents+json":
-        raise InvalidMessage("wrong_content_type", "content-type: expected application/json or application/cloudevents+json")
+        raise InvalidMessage(
+            InvalidReason.WRONG_CONTENT_TYPE, "content-type: expected application/json or application/cloudevents+json"
+        )
     envelope = _parsed(value)
     try:
         event = JSONFormat().read(None, json.dumps(envelope))
     except (BaseCloudEventException, ValueError, TypeError, AttributeError, RecursionError):
-        raise InvalidMessage("not_a_cloudevent", "expected the attributes of CloudEvents 1.0") from None
+        raise InvalidMessage(InvalidReason.NOT_A_CLOUDEVENT, "expected the attributes of CloudEvents 1.0") from None
     data = event.get_data()
     if isinstance(data, bytes):
         data = _parsed(data)
@@ -149,7 +153,7 @@ def _require_type(event_type: bytes | None) -> None:
     """Without a `ce_type` it is a bare JSON value, taken at its word."""
     expected = QuickPassCompleted.event_type.encode()
     if event_type is not None and event_type != expected and not event_type.endswith(b"." + expected):
-        raise InvalidMessage("wrong_type", f"ce_type: expected {QuickPassCompleted.event_type}")
+        raise InvalidMessage(InvalidReason.WRONG_TYPE, f"ce_type: expected {QuickPassCompleted.event_type}")
 
 
 def _event_of(value: bytes) -> QuickPassCompleted:
@@ -162,7 +166,7 @@ def _event_of(value: bytes) -> QuickPassCompleted:
 
 def _event(data: Any) -> QuickPassCompleted:
     if not isinstance(data, dict):
-        raise InvalidMessage("not_an_object", "expected a JSON object as data")
+        raise InvalidMessage(InvalidReason.NOT_AN_OBJECT, "expected a JSON object as data")
     try:
         return QuickPassCompleted.model_validate(data)
     except ValidationError as error:
@@ -172,8 +176,8 @@ def _event(data: Any) -> QuickPassCompleted:
 
 def _invalid(field: str, kind: str, expected: str) -> InvalidMessage:
     if kind == "missing":
-        return InvalidMessage("missing_field", f"{field}: expected, but absent")
-    reason = "storage_path_invalid" if field == "storage_path" else "invalid_field"
+        return InvalidMessage(InvalidReason.MISSING_FIELD, f"{field}: expected, but absent")
+    reason = InvalidReason.STORAGE_PATH_INVALID if field == "storage_path" else InvalidReason.INVALID_FIELD
     known = _EXPECTED.get(field)
     return InvalidMessage(reason, f"{field}: {known or expected}")
 
@@ -196,12 +200,14 @@ def _instant(event: QuickPassCompleted, record_ms: int | None) -> datetime:
     except OverflowError:
         completed_at = _NEVER
     if completed_at < _EARLIEST:  # nothing ended then, and days can't be taken off the first of all times
-        raise InvalidMessage("invalid_field", "completed_at: expected a time between the years 1970 and 9999 in UTC")
+        raise InvalidMessage(InvalidReason.INVALID_FIELD, "completed_at: expected a time between the years 1970 and 9999 in UTC")
     now_ms = int(time.time() * 1000)
     if record_ms is None or not 0 <= record_ms <= now_ms + A_DAY_MS:  # producers set it as they like, or not at all
         record_ms = now_ms
     if completed_at.timestamp() * 1000 > record_ms + A_DAY_MS:
-        raise InvalidMessage("completed_at_in_future", "completed_at: expected at most a day after the record's own time")
+        raise InvalidMessage(
+            InvalidReason.COMPLETED_AT_IN_FUTURE, "completed_at: expected at most a day after the record's own time"
+        )
     return completed_at
 
 

@@ -17,8 +17,8 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
+from consumer.errors import InvalidReason
 from consumer.kafka.connection import REQUEST_TIMEOUT_MS, KafkaTrouble, idempotent_producer
-from consumer.kafka.intake import UNREADABLE_BATCH
 from consumer.kafka.messages import Headers, Record
 from consumer.kafka.refusals import what_is_denied
 from consumer.kafka.topics import TopicNames, Topics
@@ -69,7 +69,7 @@ def original_of(letter: Record, topic: str) -> Original:
     ours = {name: (value or b"").decode(errors="replace") for name, value in letter.headers if name.startswith(_OURS)}
     if f"{_OURS}reason" not in ours:
         raise NotRedrivable("it is no dead letter of this service: the header dead_letter_reason is missing")
-    if ours[f"{_OURS}reason"] == UNREADABLE_BATCH:
+    if ours[f"{_OURS}reason"] == InvalidReason.UNREADABLE_BATCH:
         raise NotRedrivable("it is a whole batch that nobody could unpack; the publisher has to send its messages again")
     for part in ("value", "key", "headers"):
         if (size := ours.get(f"{_OURS}{part}_bytes")) is not None:

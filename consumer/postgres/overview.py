@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, RowMapping, select, text
 
 from consumer.errors import CommandError
 from consumer.postgres import tables
+from consumer.postgres.claiming import LIVE_PRIORITY
 from consumer.postgres.database import Database
 
 STATUSES = ("pending", "running", "completed", "failed")
@@ -38,11 +39,12 @@ _LIST_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What is due and running, and how long the oldest due run has waited, in seconds."""
+    """What is due and running, and how long the oldest due run has waited, in seconds: of all, and of those of no replay."""
 
     due: int
     running: int
     oldest_due_seconds: float
+    live_oldest_due_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Overview:
         """The scaling signal: runs due or running."""
         async with self._database.transaction() as transaction:
             row = (await transaction.execute(_BACKLOG)).one()
-        return Backlog(row.due, row.running, float(row.oldest_due_seconds))
+        return Backlog(row.due, row.running, float(row.oldest_due_seconds), float(row.live_oldest_due_seconds))
 
     async def status(self) -> dict[str, Any]:
         """Counts by status and code, backlog, replays under way, coverage, spend of the last 24 hours (USD) and the outbox."""
@@ -148,12 +150,16 @@ def _with_held(run: RowMapping) -> dict[str, Any]:
     return {**run, "due_at": None if held else run["due_at"], "held": held}
 
 
-_BACKLOG = text("""
-    SELECT count(*) FILTER (WHERE status = 'pending' AND due_at <= statement_timestamp()) AS due,
-           count(*) FILTER (WHERE status = 'running') AS running,
-           coalesce(extract(epoch FROM statement_timestamp()
-               - min(due_at) FILTER (WHERE status = 'pending' AND due_at <= statement_timestamp())), 0) AS oldest_due_seconds
-    FROM full_pass_runs WHERE status IN ('pending', 'running')
+_BACKLOG = text(f"""
+    WITH open AS (
+        SELECT due_at, status, status = 'pending' AND due_at <= statement_timestamp() AS due, priority = {LIVE_PRIORITY} AS live
+        FROM full_pass_runs WHERE status IN ('pending', 'running')
+    )
+    SELECT count(*) FILTER (WHERE due) AS due, count(*) FILTER (WHERE status = 'running') AS running,
+           coalesce(extract(epoch FROM statement_timestamp() - min(due_at) FILTER (WHERE due)), 0) AS oldest_due_seconds,
+           coalesce(extract(epoch FROM statement_timestamp() - min(due_at) FILTER (WHERE due AND live)), 0)
+               AS live_oldest_due_seconds
+    FROM open
 """)
 
 _COUNTS = text("""

@@ -183,7 +183,8 @@ def test_status_fits_one_screen_and_tells_all_that_an_operator_asks_first(ledger
     assert max(map(len, lines)) <= COLUMNS
     said = re.sub(r"\s+", " ", terminal.text)
     for words in (
-        "executors paused since", "intake Kafka does not say", "2 due, 1 running, 1 waiting for an outage, 1 due later, 1 held", "model_unavailable 3",
+        "executors paused since", "intake Kafka does not say",
+        "2 due, 1 running, 1 waiting for an outage, 1 due later, 1 held", "model_unavailable 3",
         "$0.00 of $7.00 a day", "12 events wait, the oldest since", "3 h ago", "replay 26 filling; 0 of 0 ended; $12.50",
         "5 more; see 'full-pass replay list'", "postgresql ok", "full-pass topics create",
     ):  # fmt: skip

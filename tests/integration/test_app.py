@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -197,14 +198,17 @@ def test_the_gauges_are_those_of_the_ledger_now(database_url: str) -> None:
         async with running(settings_for(DATABASE_URL=database_url, KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1"), "relay") as worker:
             async with database.transaction() as transaction:
                 await transaction.exec_driver_sql(
-                    "INSERT INTO full_pass_runs (run_id, user_id, idempotency_key, completed_at, event, traceparent, due_at)"
-                    " SELECT gen_random_uuid(), gen_random_uuid(), 'k', now(), '{}', '', now() - interval '90 s'"
-                    " FROM generate_series(1, 3)"
+                    "INSERT INTO full_pass_runs"
+                    " (run_id, user_id, idempotency_key, completed_at, event, traceparent, priority, due_at)"
+                    " SELECT gen_random_uuid(), gen_random_uuid(), 'k', now(), '{}', '', priority, due_at FROM (VALUES"
+                    "  (0, now() - interval '20 s'), (0, 'infinity'), (10, now() - interval '90 s'), (10, now())"
+                    " ) AS due (priority, due_at)"
                 )
             _, metrics = await worker.get("/metrics")
             assert "full_pass_runs_due 3.0" in metrics
-            [age] = [line for line in metrics.splitlines() if line.startswith("full_pass_runs_oldest_due_age_seconds ")]
-            assert 90 <= float(age.split()[1]) < 120
+            ages = dict(re.findall(r"^full_pass_runs_(\S*oldest_due)_age_seconds (\S+)$", metrics, re.MULTILINE))
+            assert 90 <= float(ages["oldest_due"]) < 120
+            assert 20 <= float(ages["live_oldest_due"]) < 50
         await database.close()
 
     asyncio.run(main())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from consumer.errors import InvalidMessage
+from consumer.errors import InvalidMessage, InvalidReason
 from consumer.kafka.connection import idempotent_producer
 from consumer.kafka.dead_letters import EVERY_LETTER, DeadLetter, DeadLetters, LetterFilter, read_dead_letters
-from consumer.kafka.intake import UNREADABLE_BATCH, Intake
+from consumer.kafka.intake import Intake
 from consumer.kafka.messages import Record
 from consumer.kafka.redriving import Redriven, Redriver
 from sandbox.kafka import KafkaServer
@@ -86,8 +86,10 @@ def test_what_is_not_whole_stays_where_it_is_and_says_why(kafka: KafkaServer, da
             large = HandMadeRecord(b"x" * 3_000, key=b"k", topic=topic)
             batch = HandMadeRecord(b"x", key=b"k", topic=topic)
             async with DeadLetters.connect(env.settings) as grave:
-                await grave.bury([DeadLetter(large, InvalidMessage("not_json", "expected JSON"))])
-                await grave.bury([DeadLetter(batch, InvalidMessage(UNREADABLE_BATCH, "the value is the whole batch"))])
+                await grave.bury([DeadLetter(large, InvalidMessage(InvalidReason.NOT_JSON, "expected JSON"))])
+                await grave.bury(
+                    [DeadLetter(batch, InvalidMessage(InvalidReason.UNREADABLE_BATCH, "the value is the whole batch"))]
+                )
             reason, at_topic = ("dead_letter_reason", b"not_json"), ("dead_letter_topic", topic.encode())
             async with idempotent_producer(env.settings) as producer:
                 for headers in (

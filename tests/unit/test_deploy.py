@@ -45,6 +45,15 @@ def test_an_expression_asks_for_metrics_and_labels_that_exist(expression: str) -
     assert asked <= labels | {"le"}
 
 
+@pytest.mark.parametrize("expression", [each for each in expressions() if each.endswith("> 0")])
+def test_a_counter_whose_first_event_wakes_somebody_is_shown_before_it(expression: str) -> None:
+    """`increase` takes a counter that is born at 1 for one that has always been 1."""
+    [name] = re.findall(r"increase\((full_pass_\w+)", expression)
+    shown = [sample for family in METRICS.registry.collect() for sample in family.samples if sample.name == name]
+    assert shown
+    assert {sample.value for sample in shown} == {0}
+
+
 def test_the_dashboard_shows_every_histogram() -> None:
     text = "".join(expressions())
     histograms = [metric._name for metric in vars(METRICS).values() if isinstance(metric, Histogram)]

@@ -8,7 +8,17 @@ import re
 import pytest
 
 from consumer import errors
-from consumer.errors import DETAIL_MAX_CHARS, FinalError, FullPassError, InvalidMessage, LostLease, Outage, RunError, Superseded
+from consumer.errors import (
+    DETAIL_MAX_CHARS,
+    FinalError,
+    FullPassError,
+    InvalidMessage,
+    InvalidReason,
+    LostLease,
+    Outage,
+    RunError,
+    Superseded,
+)
 from schemas.events import ErrorCode
 
 
@@ -53,5 +63,5 @@ def test_an_outage_knows_when_to_come_back_only_if_somebody_said_so() -> None:
 
 
 def test_an_invalid_message_keeps_its_code_apart_from_its_words() -> None:
-    error = InvalidMessage("not_json", "the value is no JSON")
+    error = InvalidMessage(InvalidReason.NOT_JSON, "the value is no JSON")
     assert (error.reason, error.detail, str(error)) == ("not_json", "the value is no JSON", "not_json: the value is no JSON")
