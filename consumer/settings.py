@@ -95,7 +95,9 @@ class Settings(BaseSettings):
     http_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=8080, description="Port of health and metrics; 0 takes a free one and logs it."
     )
-    alert_webhook_url: SecretStr | None = Field(default=None, description="Told of every v2-failed, if set.")
+    alert_webhook_url: SecretStr | None = Field(
+        default=None, description="Told of failed runs, but not of superseded and cancelled ones, if set."
+    )
     alert_webhook_secret: SecretStr | None = Field(default=None, description="Signs what the webhook is told.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_format: Literal["json", "console"] | None = Field(
