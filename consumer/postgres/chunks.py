@@ -154,16 +154,15 @@ _INSERT = text("""
     ) AS new (conversation_id, title, content, token_count, chunk_index, total_chunks, message_count, is_recent, created_at)
 """)
 
+# The time stands apart from the rest, under no OR: so the index leads to the page, and not through all that lie before it.
 _PAGE = text(f"""
     SELECT conversation_id, title, content, token_count, chunk_index, total_chunks, message_count, is_recent, created_at,
            ctid::text AS place
     FROM conversation_chunks
-    WHERE user_id = :user_id AND (:first OR (
-        created_at >= CAST(:created_at AS timestamptz)
-        AND (created_at, conversation_id COLLATE "C", chunk_index, content COLLATE "C", title COLLATE "C", ctid)
-          > (CAST(:created_at AS timestamptz), CAST(:conversation_id AS text), CAST(:chunk_index AS integer),
-             CAST(:content AS text), CAST(:title AS text), CAST(CAST(:place AS text) AS tid))
-    ))
+    WHERE user_id = :user_id AND created_at >= coalesce(CAST(:created_at AS timestamptz), '-infinity') AND (:first OR
+        (created_at, conversation_id COLLATE "C", chunk_index, content COLLATE "C", title COLLATE "C", ctid)
+      > (CAST(:created_at AS timestamptz), CAST(:conversation_id AS text), CAST(:chunk_index AS integer),
+         CAST(:content AS text), CAST(:title AS text), CAST(CAST(:place AS text) AS tid)))
     ORDER BY created_at, conversation_id COLLATE "C", chunk_index, content COLLATE "C", title COLLATE "C", ctid
     LIMIT {PAGE_CHUNKS}
 """)

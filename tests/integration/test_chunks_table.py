@@ -7,8 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from consumer.postgres.chunks import DELETED_AT_ONCE, PAGE_CHUNKS, Chunk
+from consumer.postgres.chunks import DELETED_AT_ONCE, PAGE_CHUNKS, Chunk, Chunks
+from consumer.postgres.database import Database
 from tests.integration.postgres_world import FIRST, World, count_deletes, in_world
+
+FETCHED = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'conversation_chunks'"
 
 
 def chunk(conversation: str, content: str, *, index: int = 0, hours: int = 0, title: str = "title") -> Chunk:
@@ -25,6 +28,24 @@ def test_chunks_that_are_equal_in_all_that_orders_them_are_all_read(database_url
         found = [each async for page in world.chunks.oldest_first(claim) for each in page]
         assert len(found) == len(made)
         assert sum(each.title == "T" for each in found) == 3
+
+    in_world(database_url, work)
+
+
+def test_reading_all_of_very_many_chunks_fetches_each_row_about_once(database_url: str) -> None:
+    """A page that is found by walking through all that lie before it makes large exports take minutes, then hours."""
+
+    async def work(world: World) -> None:
+        claim = await world.started()
+        made = [chunk(str(number), "text", hours=number) for number in range(40 * PAGE_CHUNKS)]
+        await world.chunks.replace(claim, [made])
+        await world.sql("ANALYZE conversation_chunks")
+        before = await world.value(FETCHED)
+        reading = Database(database_url)  # whose sessions tell the statistics of all they did when they end
+        found = [each async for page in Chunks(reading).oldest_first(claim) for each in page]
+        await reading.close()
+        assert [each.conversation_id for each in found] == [each.conversation_id for each in made]
+        assert await world.value(FETCHED) - before < 1.5 * len(made)
 
     in_world(database_url, work)
 
