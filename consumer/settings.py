@@ -6,6 +6,7 @@ An empty string is the default. Each secret can also be given as a file: `ANTHRO
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,8 @@ Seconds = Annotated[float, Field(gt=0, le=10 * 365 * 24 * 3600, allow_inf_nan=Fa
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=1)]
+_PORT = "(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_BROKER = re.compile(rf"(?:\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^\s:\[\]/@]+)(?::{_PORT})?")
 
 
 def _plain(variable: str, default: Any, description: str) -> Any:
@@ -103,6 +106,13 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] | None = Field(
         default=None, description="json, or console; empty: console on a terminal, json elsewhere."
     )
+
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _brokers(cls, value: str | None) -> str | None:
+        if value is not None and not all(_BROKER.fullmatch(each.strip()) for each in value.split(",")):
+            raise ValueError("expected host:port, comma-separated, such as kafka-1:9092,kafka-2:9092")
+        return value
 
     @field_validator("log_level", "kafka_security_protocol", "kafka_sasl_mechanism", mode="before")
     @classmethod

@@ -22,6 +22,7 @@ _UUID5_MASK = ~(0xF << 76 | 0b11 << 62)
 SECTION_NAMES = ("soul", "identity", "user", "agents", "tools")
 
 _ISO_8601 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
+_ZONE_OF_HOURS = re.compile(r":\d{2}(?:[.,]\d+)?[+-]\d{2}$")  # as PostgreSQL writes them
 # Neither PostgreSQL nor a header takes control characters; lone surrogates are no text to the validator at all.
 _CONTROL = r"\x00-\x1f\x7f-\x9f"
 # A segment is anything but empty, `.` and `..`, without `/` and backslash: nothing that a store could resolve to another place.
@@ -61,7 +62,12 @@ def _only_iso_8601(value: Any) -> Any:
         return value
     if not isinstance(value, str) or not _ISO_8601.match(value):
         raise ValueError("expected an ISO 8601 time with a zone")
-    return value
+    return f"{value}:00" if _ZONE_OF_HOURS.search(value) else value
+
+
+def _whole_number(value: Any) -> Any:
+    """To JSON, and so to JSON Schema, 3.0 is the integer 3."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 Instant = Annotated[
@@ -72,7 +78,7 @@ Instant = Annotated[
 ]
 StoragePath = Annotated[str, Field(strict=True, max_length=1024, pattern=_PLAIN_PATH)]
 IdempotencyKey = Annotated[str, Field(strict=True, min_length=1, max_length=200, pattern=rf"^[^{_CONTROL}]*$")]
-Count = Annotated[int, Field(strict=True, ge=0, le=_LARGEST_EXACT_INTEGER)]
+Count = Annotated[int, Field(strict=True, ge=0, le=_LARGEST_EXACT_INTEGER), BeforeValidator(_whole_number)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 

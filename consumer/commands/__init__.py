@@ -24,6 +24,7 @@ from consumer.commands import (
     users,
     worker,
 )
+from consumer.commands.stdout import guard_stdout
 from consumer.errors import ConfigurationError, FullPassError
 from consumer.logs import configure_logs
 
@@ -75,6 +76,7 @@ def _options(
 
 def main() -> None:
     """Run the command line. Exit status: 0 done, 1 failed, 2 wrong usage or configuration; a mistake is one line on stderr."""
+    guard_stdout()
     try:
         app()
     except ConfigurationError as error:
@@ -83,9 +85,6 @@ def main() -> None:
         _fail(error, 1)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has left, as `head` does; nothing is wrong
-        sys.exit(0)
 
 
 def _fail(error: FullPassError, status: int) -> None:

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from consumer.commands.output import AsJson, at_terminal, print_json, print_rows
-from consumer.commands.replay_options import moment_of
+from consumer.commands.output import AsJson, at_terminal, confirm, print_json, print_rows
+from consumer.commands.replay_options import MOST_INTEGER, moment_of, places_of
 from consumer.errors import CommandError, ConfigurationError
 from consumer.kafka.dead_letters import EVERY_LETTER, LetterFilter, listed, read_dead_letters
 from consumer.kafka.redriving import NotRedrivable, Redriven, Redriver, original_of
@@ -35,7 +35,11 @@ Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only those writ
 Partitions = Annotated[
     list[int] | None,
     typer.Option(
-        "--partition", min=0, metavar="NUMBER", help="Only on this partition of the dead-letter topic; can be repeated."
+        "--partition",
+        min=0,
+        max=MOST_INTEGER,
+        metavar="NUMBER",
+        help="Only on this partition of the dead-letter topic; can be repeated.",
     ),
 ]
 
@@ -90,8 +94,10 @@ def redrive_letters(  # noqa: PLR0913, PLR0917 - typer reads the options of a co
     """
     which = _filter_of(reason, since, until, partition)
     named = _places_of(offset)
-    if named and (which != EVERY_LETTER or all_that_fit):
-        raise ConfigurationError("--offset: expected without --all and the options that choose by reason, time or partition")
+    if named and (which != EVERY_LETTER or all_that_fit or limit is not None):
+        raise ConfigurationError(
+            "--offset: expected without --all, --limit and the options that choose by reason, time, partition"
+        )
     which = LetterFilter(places=frozenset(named)) if named else which
     ask = not (yes or dry_run) and at_terminal()
     report = asyncio.run(_redrive(load_settings(), which, limit, named, dry_run=dry_run, ask=ask))
@@ -110,13 +116,7 @@ def _filter_of(reason: list[str] | None, since: str | None, until: str | None, p
 
 
 def _places_of(given: list[str] | None) -> list[tuple[int, int]]:
-    found = []
-    for each in given or ():
-        partition, _, offset = each.partition(":")
-        if not (partition.isdecimal() and offset.isdecimal()):
-            raise ConfigurationError("--offset: expected PARTITION:OFFSET, such as 0:1500")
-        found.append((int(partition), int(offset)))
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(places_of("--offset", given)))
 
 
 async def _list(settings: Settings, which: LetterFilter, limit: int) -> list[dict[str, Any]]:
@@ -140,7 +140,7 @@ async def _redrive(
     if redrivable and not dry_run:
         if ask:
             count = len(redrivable)
-            typer.confirm(f"Redrive {count:,} dead letter{'s' * (count != 1)}?", abort=True, err=True)
+            confirm(f"Redrive {count:,} dead letter{'s' * (count != 1)}?")
         async with Redriver.connect(settings) as redriver:
             async for letter in read_dead_letters(settings, LetterFilter(places=redrivable)):
                 await redriver.send(letter)

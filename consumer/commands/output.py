@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import MAXYEAR, datetime
@@ -19,6 +20,7 @@ from schemas.events import to_utc_text
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 _WIDE_COLUMNS = 160
+_TABLE_COLUMNS = 72  # with fewer, a table has no room for its columns: each row stands by itself
 
 
 def to_json(document: Any) -> str:
@@ -41,6 +43,20 @@ def at_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
+def confirm(question: str) -> None:
+    """Ask on stderr; Ctrl-C is an answer at once, also where the question is asked on an event loop.
+
+    Raises:
+        typer.Abort: for a no, for Ctrl-C, and where stdin has come to its end.
+    """
+    # asyncio's own handler only cancels the task that waits here for an answer, which it would notice after the answer.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        typer.confirm(question, abort=True, err=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def require_yes(question: str) -> None:
     """Ask on stderr, and go on only with a yes from stdin.
 
@@ -52,14 +68,12 @@ def require_yes(question: str) -> None:
     if sys.stdin is None:
         raise nobody
     try:
-        agreed = typer.confirm(question, err=True)
+        confirm(question)
     except typer.Abort:
         if at_terminal():
             raise
         say("")
         raise nobody from None
-    if not agreed:
-        raise typer.Abort
 
 
 def print_rows(
@@ -72,6 +86,10 @@ def print_rows(
     console = _console()
     if narrow is not None and console.width < _WIDE_COLUMNS:
         columns = narrow
+    if console.width < _TABLE_COLUMNS:
+        for row in rows:
+            console.print(pairs_table({column: row[column] for column in columns}), "")
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column.endswith("_id"))
@@ -97,8 +115,8 @@ def pairs_table(pairs: Mapping[str, Any]) -> Table:
 
 def _console() -> Console:
     """As wide as the terminal; wide enough for ids and times where the output is a pipe."""
-    console = Console(markup=False, highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(markup=False, highlight=False, width=200)
+    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=False)
+    return console if console.is_terminal else Console(markup=False, emoji=False, highlight=False, width=200)
 
 
 def readable(value: Any) -> str:

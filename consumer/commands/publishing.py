@@ -17,8 +17,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgres
 from rich.text import Text
 
 from consumer.commands.event_lines import MOST_REFUSALS, Refusal, Refusals, Source, events_of, opened
+from consumer.commands.event_lines import to_event as event_of_line
 from consumer.commands.output import AsJson, print_json, say
-from consumer.errors import CommandError, ConfigurationError
+from consumer.errors import CommandError, ConfigurationError, InvalidMessage
 from consumer.kafka.connection import KafkaTrouble
 from consumer.kafka.publishing import Publication
 from consumer.kafka.publishing import publish as publish_event
@@ -63,8 +64,10 @@ def publish(
         raise ConfigurationError(
             f"{missing} is missing: expected --user-id and --storage-path, or --from-file; see publish --help"
         )
+    settings = load_settings()
     event = to_event(user_id, storage_path, completed_at or datetime.now(UTC).isoformat(), idempotency_key)
-    topic, partition, offset = asyncio.run(publish_event(load_settings(), event))
+    require_acceptable(event, AllowedPaths(settings.storage_path_pattern))
+    topic, partition, offset = asyncio.run(publish_event(settings, event))
     if as_json:
         print_json(
             {"topic": topic, "partition": partition, "offset": offset, "user_id": event.user_id, "idempotency_key": event.key()}
@@ -89,6 +92,19 @@ def to_event(user_id: str, storage_path: str, completed_at: str, idempotency_key
     except OverflowError:
         raise ConfigurationError("--completed-at: expected a time between the years 1 and 9999 in UTC") from None
     return event
+
+
+def require_acceptable(event: QuickPassCompleted, paths: AllowedPaths) -> None:
+    """Make sure that intake would make a run of it, and no dead letter.
+
+    Raises:
+        ConfigurationError: naming the option and what it expects.
+    """
+    try:
+        event_of_line(event.model_dump_json().encode(), paths)
+    except InvalidMessage as problem:
+        field, _, expected = problem.detail.partition(":")
+        raise ConfigurationError(f"--{field.replace('_', '-')}:{expected}") from None
 
 
 _EXPECTED = {

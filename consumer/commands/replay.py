@@ -25,7 +25,9 @@ app = typer.Typer(
     invoke_without_command=True,
     subcommand_metavar="[list|show|resume|cancel]",
 )
-Generation = Annotated[int, typer.Argument(metavar="GENERATION", min=1, help="The replay; see 'full-pass replay list'.")]
+Generation = Annotated[
+    int, typer.Argument(metavar="GENERATION", min=1, max=given.MOST_BIGINT, help="The replay; see 'full-pass replay list'.")
+]
 _COLUMNS = ("generation", "state", "source", "runs", "completed", "failed", "open", "held", "spent", "created_at")
 _CANCELLED_AT_ONCE = 100
 
@@ -74,14 +76,14 @@ def replay(  # noqa: PLR0913, PLR0917 - typer reads the options of a command fro
         to_offsets=given.offsets_of("--to-offset", to_offset),
         user_ids=given.users_of(user_id, users_from),
         all_events=all_events,
-        per_minute=None if (rate := given.limit_of("--per-minute", per_minute)) is None else float(rate),
+        per_minute=given.rate_of(per_minute),
         only_failed=only_failed,
         error_codes=tuple(sorted(set(error_code or ()))),
         older_than_model=older_than_model,
         older_than_prompt=older_than_prompt,
     )
     require_sense(criteria)
-    limit = given.limit_of("--max-cost-usd", max_cost_usd)
+    limit = given.limit_of(max_cost_usd)
     asking = _Asking(dry_run=dry_run, yes=yes, as_json=as_json, limit=limit)
     progress = Progress()
     figures, taken, ended = _interruptible(_start(load_settings(), criteria, asking, progress, no_wait=no_wait), progress)
@@ -125,7 +127,7 @@ def resume_replay(
     Runs that were held when the limit was spent are due again, at the replay's rate.
     """
     progress = Progress(generation)
-    limit = given.limit_of("--max-cost-usd", max_cost_usd)
+    limit = given.limit_of(max_cost_usd)
     ended = _interruptible(_resume(load_settings(), generation, limit, progress, no_wait=no_wait), progress)
     if as_json:
         print_json(_document(ended))

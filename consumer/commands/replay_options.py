@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -18,6 +19,13 @@ from consumer.errors import ConfigurationError
 from schemas.events import ErrorCode
 
 MOST_USERS = 100_000
+MOST_INTEGER = 2**31 - 1
+MOST_BIGINT = 2**63 - 1
+LEAST_PER_MINUTE = 0.01
+_MOST_PER_MINUTE = 1e6
+_LEAST_USD = 1e-6
+_MOST_USD = 1e9
+_PLACE = re.compile(r"([0-9]{1,9}):([0-9]{1,18})")
 
 
 class Source(StrEnum):
@@ -68,7 +76,12 @@ OlderThanModel = Annotated[
 ]
 OlderThanPrompt = Annotated[
     int | None,
-    typer.Option(metavar="VERSION", min=1, help="Only events whose latest run was made with prompts older than this version."),
+    typer.Option(
+        metavar="VERSION",
+        min=1,
+        max=MOST_INTEGER,
+        help="Only events whose latest run was made with prompts older than this version.",
+    ),
 ]
 AllEvents = Annotated[
     bool, typer.Option("--all-events", help="Every event of a user; else only the latest of those that are in the range.")
@@ -109,14 +122,23 @@ def offsets_of(option: str, given: list[str] | None) -> dict[int, int]:
         ConfigurationError: when one can't be read, or a partition stands there twice.
     """
     found: dict[int, int] = {}
-    for each in given or ():
-        partition, _, offset = each.partition(":")
-        if not (partition.isdecimal() and offset.isdecimal()):
-            raise ConfigurationError(f"{option}: expected PARTITION:OFFSET, such as 0:1500")
-        if int(partition) in found:
-            raise ConfigurationError(f"{option}: partition {int(partition)} is named twice")
-        found[int(partition)] = int(offset)
+    for partition, offset in places_of(option, given):
+        if partition in found:
+            raise ConfigurationError(f"{option}: partition {partition} is named twice")
+        found[partition] = offset
     return found
+
+
+def places_of(option: str, given: list[str] | None) -> list[tuple[int, int]]:
+    """Partitions and offsets, as they were given.
+
+    Raises:
+        ConfigurationError: when one can't be read.
+    """
+    matches = [_PLACE.fullmatch(each) for each in given or ()]
+    if not all(matches):
+        raise ConfigurationError(f"{option}: expected PARTITION:OFFSET, such as 0:1500")
+    return [(int(match[1]), int(match[2])) for match in matches if match]
 
 
 def users_of(given: list[UUID] | None, name: str | None) -> frozenset[UUID]:
@@ -151,12 +173,23 @@ def _lines_of(name: str) -> Iterator[str]:
         raise ConfigurationError(f"--users-from: {name} is not text") from None
 
 
-def limit_of(option: str, given: float | None) -> Decimal | None:
-    """A number above zero, exactly as it was given.
+def rate_of(given: float | None) -> float | None:
+    """Runs in a minute. Slower than the least of them, the last run would be due when nobody lives any more.
 
     Raises:
-        ConfigurationError: when it is not above zero.
+        ConfigurationError: when it is out of bounds.
     """
-    if given is not None and not 0 < given < float("inf"):
-        raise ConfigurationError(f"{option}: expected a number above 0")
+    if given is not None and not LEAST_PER_MINUTE <= given <= _MOST_PER_MINUTE:
+        raise ConfigurationError(f"--per-minute: expected {LEAST_PER_MINUTE:g} to {_MOST_PER_MINUTE:,.0f}")
+    return given
+
+
+def limit_of(given: float | None) -> Decimal | None:
+    """Dollars, exactly as they were given.
+
+    Raises:
+        ConfigurationError: when they are out of bounds.
+    """
+    if given is not None and not _LEAST_USD <= given <= _MOST_USD:
+        raise ConfigurationError(f"--max-cost-usd: expected a number above 0, at most {_MOST_USD:,.0f}")
     return None if given is None else Decimal(str(given))

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import typer
 
-from consumer.commands.replay_options import moment_of
+from consumer.commands.replay_options import MOST_BIGINT, moment_of
 from consumer.postgres.overview import RunFilter
 from schemas.events import ErrorCode
 
@@ -44,7 +44,10 @@ OfCodes = Annotated[
     typer.Option("--error-code", metavar="CODE", help="Only runs that failed last with this code; can be repeated."),
 ]
 OfGeneration = Annotated[
-    int | None, typer.Option("--generation", min=0, metavar="NUMBER", help="Only this replay's or retry's; 0 is live traffic.")
+    int | None,
+    typer.Option(
+        "--generation", min=0, max=MOST_BIGINT, metavar="NUMBER", help="Only this replay's or retry's; 0 is live traffic."
+    ),
 ]
 OfStage = Annotated[Stage | None, typer.Option("--stage", help="Only runs in this stage, or that ended in it.")]
 Since = Annotated[

@@ -12,7 +12,7 @@ from uuid import UUID
 import typer
 
 from consumer.commands.database import opened
-from consumer.commands.output import at_terminal, print_json
+from consumer.commands.output import at_terminal, confirm, print_json
 from consumer.errors import CommandError, ConfigurationError
 from consumer.postgres.cancelling import cancel_run
 from consumer.postgres.database import Database
@@ -59,7 +59,7 @@ class Chosen:
     def ask(self, what: str, count: int) -> None:
         """Ask at the terminal, with the count; a single run that was named is no question."""
         if count > (not self.all_that_fit) and not self.yes and at_terminal():
-            typer.confirm(f"{what} {count:,} run{'s' * (count != 1)}?", abort=True, err=True)
+            confirm(f"{what} {count:,} run{'s' * (count != 1)}?")
 
 
 @dataclass(slots=True)

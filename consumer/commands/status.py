@@ -16,6 +16,7 @@ from rich.text import Text
 from consumer.commands.database import opened
 from consumer.commands.output import AsJson, pairs_table, print_json, print_pairs
 from consumer.commands.status_screen import screen_of
+from consumer.commands.stdout import reader_has_left
 from consumer.errors import ConfigurationError
 from consumer.kafka.broker import BrokerProbe
 from consumer.kafka.connection import KafkaTrouble
@@ -66,7 +67,7 @@ async def _status(settings: Settings) -> dict[str, Any]:
 
 async def _watch(settings: Settings, every_seconds: float) -> None:
     """What is away meanwhile is said, and looked for again."""
-    console = Console(markup=False, highlight=False)
+    console = Console(markup=False, emoji=False, highlight=False)
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             now = datetime.now(UTC)
@@ -79,6 +80,8 @@ async def _watch(settings: Settings, every_seconds: float) -> None:
                 live.update(Group(title, pairs_table(screen)), refresh=True)
             else:
                 console.print(title, pairs_table(screen))
+            if reader_has_left():
+                return
             await asyncio.sleep(every_seconds)
 
 

@@ -24,8 +24,8 @@ def _group() -> None:
 
 @app.command()
 def create(
-    partitions: Annotated[int, typer.Option(min=1, help="Partitions of each topic that is made.")] = 6,
-    replication_factor: Annotated[int, typer.Option(min=-1, help="Replicas of each; -1: the brokers' default.")] = -1,
+    partitions: Annotated[int, typer.Option(min=1, max=100_000, help="Partitions of each topic that is made.")] = 6,
+    replication_factor: Annotated[int, typer.Option(min=-1, max=1_000, help="Replicas of each; -1: the brokers' default.")] = -1,
     retention: Annotated[
         str | None,
         typer.Option(help="How long records are kept, such as 7d, 12h or -1 for ever; the brokers' default if absent."),
@@ -54,7 +54,7 @@ def to_milliseconds(retention: str | None) -> int | None:
         return None
     if retention == "-1":
         return -1
-    match = re.fullmatch(r"(\d+)\s*(ms|s|m|h|d)?", retention)
+    match = re.fullmatch(r"([0-9]{1,10})\s*(ms|s|m|h|d)?", retention)
     if match is None:
         raise ConfigurationError("--retention: expected a number and ms, s, m, h or d, such as 7d, or -1")
     return int(match[1]) * _UNITS_MS[match[2] or "ms"]

@@ -10,7 +10,7 @@ from uuid import UUID
 import typer
 
 from consumer.commands.database import opened
-from consumer.commands.output import AsJson, at_terminal, print_json, print_pairs
+from consumer.commands.output import AsJson, at_terminal, confirm, print_json, print_pairs
 from consumer.postgres.forgetting import Erased, Forgetting
 from consumer.settings import Settings, load_settings
 
@@ -46,7 +46,7 @@ def forget(
     """
     if not (yes or as_json) and at_terminal():
         what = "runs, recorded answers, chunks and events" + (", MEMORY and sections" if profile else "")
-        typer.confirm(f"Erase {what} of user {user_id}? This can't be undone.", abort=True, err=True)
+        confirm(f"Erase {what} of user {user_id}? This can't be undone.")
     erased = asyncio.run(_forget(load_settings(), user_id, profile))
     if as_json:
         print_json({"user_id": user_id, **asdict(erased), "beyond_reach": BEYOND_REACH})

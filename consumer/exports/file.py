@@ -69,9 +69,9 @@ def replaced() -> Outage:
     return Outage(ErrorCode.EXPORT_UNAVAILABLE, "The export was replaced while it was read; it is read again from the start.")
 
 
-def not_there() -> NotThereYet:
-    """The error of a `storage_path` where nothing lies."""
-    return NotThereYet(ErrorCode.EXPORT_NOT_FOUND, "There is no object at the storage_path of the event.")
+def not_there(hint: str = "") -> NotThereYet:
+    """The error of a `storage_path` where nothing lies; `hint` is what an operator may want to look at."""
+    return NotThereYet(ErrorCode.EXPORT_NOT_FOUND, f"There is no object at the storage_path of the event{hint or '.'}")
 
 
 def unavailable(why: str) -> FinalError:

@@ -45,11 +45,7 @@ class Folder:
     def _error(self, number: int | None, bucket: str) -> RunError:
         """Whether a file that can't be opened is the only one, or the whole store is away."""
         if number in _NO_SUCH_FILE:
-            if (self._root / bucket).is_dir() or any(self._root.iterdir()):
-                return not_there()
-            return OperatorTrouble(
-                ErrorCode.EXPORT_UNAVAILABLE, "The folder of EXPORT_STORE_URL is empty: is what belongs there not mounted?"
-            )
+            return not_there("" if any(self._root.iterdir()) else ", and none in the whole store: is its folder mounted?")
         if number not in _REFUSED:
             return _failing(number)
         if os.access(self._root / bucket, os.X_OK):

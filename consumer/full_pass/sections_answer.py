@@ -16,7 +16,6 @@ import msgspec
 from consumer.full_pass.categories import storable
 from consumer.full_pass.schema import SECTIONS, Field
 from consumer.full_pass.sections_prompt import FORBIDDEN_NAMES
-from consumer.full_pass.soulprint import NOT_ENOUGH_DATA
 
 SectionValues = Mapping[str, Mapping[str, str | list[str]]]
 
@@ -114,10 +113,9 @@ def _wrong_list(field: Field, value: Any) -> str | None:
 
 
 def _wrong_name(value: str) -> str | None:
-    name = _letters(value)
-    if not value.strip() or name == _letters(NOT_ENOUGH_DATA):
+    if not value.strip():
         return "expected a creative name, which needs no evidence"
-    if name in map(_letters, FORBIDDEN_NAMES):
+    if _letters(value) in map(_letters, FORBIDDEN_NAMES):
         return f"expected a creative name, none of {', '.join(FORBIDDEN_NAMES)}"
     return None
 

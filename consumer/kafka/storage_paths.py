@@ -5,16 +5,26 @@ from __future__ import annotations
 import re
 import uuid
 
+from consumer.errors import ConfigurationError
+
 
 class AllowedPaths:
     """A shell pattern over the whole `storage_path`, case-sensitive.
 
     `*` and `?` stay inside one segment, `**` crosses `/`, `[abc]` and `[!abc]` are sets, and `{user_id}` is the event's own
     user in lower case, so that an event can't name the export of somebody else. An empty pattern allows every path.
+
+    Raises:
+        ConfigurationError: when it is no such pattern.
     """
 
     def __init__(self, pattern: str) -> None:
-        self._pattern = re.compile(_to_regex(pattern), re.DOTALL) if pattern else None
+        try:
+            self._pattern = re.compile(_to_regex(pattern), re.DOTALL) if pattern else None
+        except re.error:
+            raise ConfigurationError(
+                "FULL_PASS_STORAGE_PATH_PATTERN: expected a shell pattern; a set in it, such as [a-z], can't be read"
+            ) from None
 
     def allow(self, storage_path: str, user_id: uuid.UUID) -> bool:
         """Whether the user's event may name this path (without control characters, as the event model makes sure)."""

@@ -75,6 +75,8 @@ class Forgetting:
             answers = await self._remove(partial(_delete, _ANSWERS, old), still_alone)
             chunks = await self._remove(OldChunks(user_id).delete_some, still_alone)
             runs = await self._remove(partial(_delete, _RUNS, old), still_alone)
+            async with self._database.transaction() as transaction:
+                await transaction.execute(_LEAVE_REPLAYS, user)
         found = ("emptied" if profile else "kept") if rows else "none"
         return Erased(forgotten_at, version, found, runs, answers, chunks, outbox_rows)
 
@@ -187,6 +189,16 @@ _ANSWERS = text(f"""
     DELETE FROM full_pass_model_calls WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM full_pass_model_calls AS answer
         WHERE user_id = :user_id AND NOT {_LATER.format(it="answer")} LIMIT {BATCH_ROWS}))
+""")
+
+# By nobody's id, since a replay that names no user is one of all.
+_LEAVE_REPLAYS = text("""
+    UPDATE full_pass_replays
+    SET selection = jsonb_set(selection, '{asked,user_ids}', (
+        SELECT jsonb_agg(DISTINCT CASE WHEN named = CAST(CAST(:user_id AS uuid) AS text)
+                                       THEN '00000000-0000-0000-0000-000000000000' ELSE named END)
+        FROM jsonb_array_elements_text(selection #> '{asked,user_ids}') AS named))
+    WHERE selection #> '{asked,user_ids}' @> to_jsonb(CAST(CAST(:user_id AS uuid) AS text))
 """)
 
 _RUNS = text(f"""

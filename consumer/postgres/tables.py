@@ -55,7 +55,7 @@ runs = Table(
     Column("lease_until", _Moment),
     Column("completed_at", _Moment, nullable=False),
     Column("event", JSONB, nullable=False),
-    Column("traceparent", Text, nullable=False),
+    Column("traceparent", Text, nullable=False, server_default=""),
     Column("memory_saved_at", _Moment),
     Column("profile_version", BigInteger),
     Column("coverage", Double),

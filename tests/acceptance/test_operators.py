@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from schemas.events import ErrorCode
 from tests.acceptance.terminal import COLUMNS, ROWS, at_a_terminal
 from tests.acceptance.test_commands import UNKNOWN, Call, all_at_once
+from tests.acceptance.worker import FULL_PASS
 from tests.acceptance.world import World
 
 WAITS, LATER, AGAIN, OLD, DONE, TWICE, OPEN, HELD, RUNS, OUTAGE = (
@@ -147,6 +151,35 @@ def test_all_is_asked_about_at_a_terminal_with_the_count_and_no_leaves_everythin
         terminal.type("n")
         assert terminal.ended() == 1
     assert len(ledger.rows("SELECT FROM full_pass_runs WHERE status = 'pending'")) == 5
+
+
+@pytest.mark.parametrize("command", ["runs cancel --all", "runs retry --all", "replay", f"users forget {uuid.UUID(int=9)}"])
+def test_ctrl_c_at_a_question_is_an_answer_at_once(ledger: World, command: str) -> None:
+    before = ledger.rows("SELECT * FROM full_pass_runs ORDER BY run_id")
+    with at_a_terminal(ledger, *command.split()) as terminal:
+        terminal.until(r"\[y/N\]")
+        terminal.interrupt()
+        assert terminal.ended() == 1
+    assert "Traceback" not in terminal.text
+    assert ledger.rows("SELECT * FROM full_pass_runs ORDER BY run_id") == before
+
+
+def output_to(world: World, where: Any, *command: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [FULL_PASS, *command], env=world.environment(), stdout=where, stderr=subprocess.PIPE, timeout=60, check=False
+    )
+
+
+def test_a_reader_who_leaves_is_no_failure_and_a_disk_that_is_full_is_one(ledger: World) -> None:
+    for command in ("runs list", "runs list --json", "status --watch"):
+        ours, theirs = os.pipe()
+        os.close(ours)
+        done = output_to(ledger, theirs, *command.split())
+        os.close(theirs)
+        assert (done.returncode, done.stderr) == (0, b""), command
+    with Path("/dev/full").open("wb") as full:
+        done = output_to(ledger, full, "runs", "list")
+    assert (done.returncode, done.stderr) == (1, b"full-pass: the answer can't be written to stdout: No space left on device\n")
 
 
 def crowded(world: World) -> None:

@@ -11,7 +11,9 @@ from uuid import UUID
 import pytest
 
 from consumer.errors import LostLease
+from consumer.postgres.criteria import Criteria, criteria_of
 from consumer.postgres.forgetting import Erased, Forgetting
+from consumer.postgres.replays import Replays
 from consumer.postgres.runs import Claim
 from schemas.events import ErrorCode
 from tests.integration.postgres_world import FIRST, World, in_world
@@ -81,6 +83,19 @@ def test_what_stays_is_a_hash_the_time_and_the_version(database_url: str) -> Non
             "profile_version": 9,
         }
         assert await world.value("SELECT clock_timestamp() - forgotten_at < interval '10 s' FROM full_pass_forgotten")
+
+    in_world(database_url, work)
+
+
+def test_a_replay_that_named_the_user_names_nobody_instead_and_no_more_users_than_before(database_url: str) -> None:
+    async def work(world: World) -> None:
+        user, other = await world.user(), await world.user()
+        replays = Replays(world.database)
+        for users in ({user}, {user, other}, {other}, set()):
+            await replays.begin("ledger", Criteria(user_ids=frozenset(users)).document(), {}, None)
+        await forget(world, user)
+        named = [criteria_of(replay.selection["asked"]).user_ids for replay in reversed(await replays.newest(9))]
+        assert named == [{UUID(int=0)}, {UUID(int=0), other}, {other}, set()]
 
     in_world(database_url, work)
 

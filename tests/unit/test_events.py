@@ -146,3 +146,13 @@ def test_nothing_may_be_missing_from_an_outgoing_event() -> None:
 def test_a_detail_longer_than_500_characters_is_no_event() -> None:
     with pytest.raises(ValidationError, match="error_detail"):
         V2Failed.model_validate({"error_detail": "x" * 501})
+
+
+def test_a_zone_of_hours_alone_and_a_count_like_1_0_are_read_as_what_they_are() -> None:
+    """As PostgreSQL writes times, and as JSON Schema takes integers."""
+    written = taken(completed_at="2026-11-24 10:30:00.25+01", message_count=3.0)
+    assert written.completed_at == datetime(2026, 11, 24, 9, 30, 0, 250_000, tzinfo=UTC)
+    assert written.message_count == 3
+    for wrong in (3.5, "3", True, float("inf")):
+        with pytest.raises(ValidationError):
+            taken(message_count=wrong)

@@ -71,10 +71,14 @@ def test_a_pipe_is_refused_without_waiting_for_its_writer(root: Path) -> None:
     assert type(_fails(root, "exports/pipe.json")) is FinalError
 
 
-def test_a_folder_that_is_missing_or_empty_is_the_operators_trouble(root: Path, tmp_path: Path) -> None:
-    """A volume that isn't mounted must not end every run as `export_not_found`."""
-    (tmp_path / "empty").mkdir()
-    assert type(_fails(tmp_path / "empty", "exports/a.json")) is OperatorTrouble
+def test_in_an_empty_folder_nothing_is_found_and_the_detail_asks_whether_it_is_mounted(tmp_path: Path) -> None:
+    error = _fails(tmp_path, "exports/a.json")
+    assert type(error) is NotThereYet
+    assert error.detail.endswith(", and none in the whole store: is its folder mounted?")
+
+
+def test_a_folder_that_is_missing_is_the_operators_trouble(root: Path, tmp_path: Path) -> None:
+    """A store that isn't there must not end every run as `export_not_found`."""
     assert type(_fails(tmp_path / "nowhere", "exports/a.json")) is OperatorTrouble
     assert type(_fails(root / "exports" / "ada" / "é x.json", "exports/a.json")) is OperatorTrouble
 

@@ -23,6 +23,8 @@ MISUSED = {
     "dead-letters redrive --offset 0:3 --all": "--offset: expected without",
     "dead-letters redrive --offset 3": "--offset: expected PARTITION:OFFSET",
     "dead-letters redrive --offset 0:3 --reason not_json": "--offset: expected without",
+    "dead-letters redrive --offset 0:3 --limit 1": "--offset: expected without",
+    f"dead-letters redrive --offset 0:{'9' * 5_000}": "--offset: expected PARTITION:OFFSET",
     "status --watch --json": "--watch: expected without --json",
 }
 

@@ -8,7 +8,9 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
+from rich.console import Console
 
+from consumer.commands import output
 from consumer.commands.output import print_pairs, print_rows, to_json
 
 USER = UUID(int=7)
@@ -32,6 +34,21 @@ def test_a_table_shows_the_columns_asked_for_and_whole_ids(capsys: pytest.Captur
     head, row = capsys.readouterr().out.splitlines()
     assert head.split() == ["run_id", "at", "cost", "code"]
     assert row.split() == [str(USER), "2026-11-24", "09:30:00", "0.25", "–"]
+
+
+def test_at_a_narrow_terminal_each_row_stands_by_itself(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "_console", lambda: Console(width=40, markup=False, emoji=False))
+    print_rows([{"run_id": USER, "code": "export_empty"}, {"run_id": USER, "code": None}], ("run_id", "code"), "nothing")
+    said = capsys.readouterr().out
+    assert said.count("export_empty") == 1
+    assert said.replace("\n", "").replace(" ", "").count(str(USER)) == 2
+
+
+def test_text_that_looks_like_an_emojis_name_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    print_pairs({"reason": "a :bomb: of events"})
+    assert "a :bomb: of events" in capsys.readouterr().out
 
 
 def test_without_rows_a_sentence_is_said(capsys: pytest.CaptureFixture[str]) -> None:

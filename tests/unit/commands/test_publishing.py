@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from consumer.commands.publishing import to_event
+from consumer.commands.publishing import require_acceptable, to_event
 from consumer.errors import ConfigurationError
+from consumer.kafka.storage_paths import AllowedPaths
 
 USER = "7f0b0a53-6f7b-4a55-9a7e-3d2b0c7f8a10"
 NOON = "2026-11-24T12:00:00Z"
@@ -20,6 +21,16 @@ def test_the_options_become_the_event_that_a_publisher_would_send() -> None:
     assert event.completed_at == datetime(2026, 11, 24, 12, tzinfo=UTC)
     assert event.key() == to_event(USER, "exports/ada.json", NOON, None).key()
     assert to_event(USER, "exports/ada.json", NOON, "mine").key() == "mine"
+
+
+def test_what_intake_would_refuse_is_not_published() -> None:
+    paths = AllowedPaths("exports/{user_id}/*")
+    require_acceptable(to_event(USER, f"exports/{USER}/ada.json", NOON, None), paths)
+    with pytest.raises(ConfigurationError, match=r"^--storage-path: expected one that FULL_PASS_STORAGE_PATH_PATTERN allows$"):
+        require_acceptable(to_event(USER, "exports/ada.json", NOON, None), paths)
+    for never in ("2099-01-01T00:00:00Z", "1969-01-01T00:00:00Z"):
+        with pytest.raises(ConfigurationError, match=r"^--completed-at: expected "):
+            require_acceptable(to_event(USER, f"exports/{USER}/ada.json", never, None), paths)
 
 
 @pytest.mark.parametrize(

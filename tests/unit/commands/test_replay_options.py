@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from consumer.commands.replay_options import limit_of, moment_of, offsets_of, users_of
+from consumer.commands.replay_options import limit_of, moment_of, offsets_of, rate_of, users_of
 from consumer.commands.replay_screen import dollars
 from consumer.commands.replay_work import require_sense
 from consumer.errors import ConfigurationError
@@ -34,7 +34,7 @@ def test_offsets_go_by_partition() -> None:
     assert offsets_of("--from-offset", None) == {}
 
 
-@pytest.mark.parametrize("given", [["15"], ["0:-1"], [":"], ["0:1:2"], ["a:1"], ["0:1", "0:2"]])
+@pytest.mark.parametrize("given", [["15"], ["0:-1"], ["0:" + "9" * 5_000], ["٣:1"], [":"], ["0:1:2"], ["a:1"], ["0:1", "0:2"]])
 def test_what_is_no_offset_is_refused(given: list[str]) -> None:
     with pytest.raises(ConfigurationError, match=r"^--from-offset: "):
         offsets_of("--from-offset", given)
@@ -64,10 +64,17 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_limit_is_exact_and_above_zero() -> None:
-    assert limit_of("--max-cost-usd", 12.1) == Decimal("12.1")
-    for wrong in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(ConfigurationError, match=r"^--max-cost-usd: expected a number above 0$"):
-            limit_of("--max-cost-usd", wrong)
+    assert limit_of(12.1) == Decimal("12.1")
+    for wrong in (0.0, -1.0, 1e-300, 1e300, float("nan"), float("inf")):
+        with pytest.raises(ConfigurationError, match=r"^--max-cost-usd: expected a number above 0, at most 1,000,000,000$"):
+            limit_of(wrong)
+
+
+def test_a_rate_is_one_at_which_the_last_run_is_due_in_a_time_that_a_clock_can_show() -> None:
+    assert (rate_of(0.01), rate_of(600.0), rate_of(None)) == (0.01, 600.0, None)
+    for wrong in (0.0, -1.0, 1e-10, 1e7, float("nan"), float("inf")):
+        with pytest.raises(ConfigurationError, match=r"^--per-minute: expected 0\.01 to 1,000,000$"):
+            rate_of(wrong)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from consumer.errors import ConfigurationError
 from consumer.kafka.storage_paths import AllowedPaths
 from tests.unit.kafka.records import USER
 
 OTHER = "00000000-0000-4000-8000-000000000000"
+
+
+def test_a_pattern_that_can_not_be_read_is_a_mistake_in_the_setting() -> None:
+    with pytest.raises(ConfigurationError, match=r"^FULL_PASS_STORAGE_PATH_PATTERN: "):
+        AllowedPaths("exports/[z-a]*")
 
 
 @pytest.mark.parametrize(

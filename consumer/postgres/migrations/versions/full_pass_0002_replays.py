@@ -15,7 +15,7 @@ OWN_TABLES = ("full_pass_replays", "full_pass_pause")
 
 CREATE = """
 ALTER TABLE full_pass_runs ADD COLUMN model text, ADD COLUMN prompt_version integer,
-    ADD COLUMN story jsonb NOT NULL DEFAULT '[]';
+    ADD COLUMN story jsonb NOT NULL DEFAULT '[]', ALTER COLUMN traceparent SET DEFAULT '';
 CREATE INDEX full_pass_runs_replayed ON full_pass_runs (generation, status) WHERE generation > 0;
 
 ALTER TABLE full_pass_outbox ADD COLUMN kafka_partition integer, ADD COLUMN kafka_offset bigint;
@@ -57,4 +57,7 @@ def downgrade() -> None:
         op.execute(f"DROP TABLE {table}")
     op.execute("DROP INDEX full_pass_runs_replayed")
     op.execute("ALTER TABLE full_pass_outbox DROP COLUMN kafka_partition, DROP COLUMN kafka_offset")
-    op.execute("ALTER TABLE full_pass_runs DROP COLUMN model, DROP COLUMN prompt_version, DROP COLUMN story")
+    op.execute(
+        "ALTER TABLE full_pass_runs DROP COLUMN model, DROP COLUMN prompt_version, DROP COLUMN story,"
+        " ALTER COLUMN traceparent DROP DEFAULT"
+    )
