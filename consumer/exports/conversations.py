@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from consumer.errors import FinalError
-from consumer.exports.decoding import RawConversation, decode
+from consumer.exports.decoding import RawConversation, TooDeep, decode
 from consumer.exports.file import ExportFile
 from consumer.exports.formats import documents
 from consumer.exports.large import read_large
@@ -94,7 +94,10 @@ def _content(data: memoryview) -> _Content | str | None:
 
 
 def _read_at_once(data: memoryview) -> tuple[RawConversation, tuple[Message, ...]] | str | None:
-    raw = decode(data)
+    try:
+        raw = decode(data)
+    except TooDeep:
+        return read_large(data)  # node by node, and passes over what nobody asks for
     return (raw, visible_messages(raw)) if isinstance(raw, RawConversation) else raw
 
 

@@ -84,16 +84,26 @@ NO_MESSAGES = "it has no mapping and no messages"
 
 
 class Malformed(ValueError):
-    """The bytes are no JSON, or nested so deeply that no parser takes them."""
+    """The bytes are no JSON value."""
+
+
+class TooDeep(Malformed):
+    """They may be one, but are nested so deeply that no parser takes them."""
 
 
 def decode(data: memoryview) -> RawConversation | str | None:
-    """The conversation that `data` holds; a text that says why the value is none; None where the bytes are no JSON value."""
+    """The conversation that `data` holds; a text that says why the value is none; None where the bytes are no JSON value.
+
+    Raises:
+        TooDeep: when it can't be decoded at once.
+    """
     try:
         if bytes(data[:1]) != b"{":
             parse(data)
             return NO_OBJECT
         raw = _at_once(data)
+    except TooDeep:
+        raise
     except Malformed:
         return None
     if raw.mapping is None and not isinstance(raw.messages, list) and not isinstance(raw.chat_messages, list):
@@ -136,12 +146,14 @@ def parse(data: memoryview) -> Any:
     """Any JSON value, with everything that is accepted beyond JSON.
 
     Raises:
-        Malformed: when the bytes are none.
+        Malformed: when the bytes are none. TooDeep, which is one: when that can't be told.
     """
     try:
         text = str(data, "utf-8", "surrogatepass")
         return json.loads(text, strict=False, parse_int=_integer)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        raise TooDeep from None
+    except ValueError:
         raise Malformed from None
 
 

@@ -19,7 +19,9 @@ from consumer.exports.decoding import (
     NO_OBJECT,
     Links,
     Malformed,
+    Node,
     RawConversation,
+    TooDeep,
     decode_any,
     decode_node,
     parse,
@@ -34,6 +36,7 @@ from schemas.events import ErrorCode
 MOST_MESSAGES = 250_000
 """Nodes or messages of one conversation: letting go of more at once would hold the event loop up, too."""
 
+_DEEP_PIECE_BYTES = 64  # so few can't be nested too deeply for any parser
 _STRING_PIECE_BYTES = 64 * 1024  # at least 5,461 characters
 _WHOLE = re.compile(rb'(?:[^"\\]++|(?=\\u[0-9a-fA-F]{4})......|(?=\\[^u])..)*+', re.DOTALL)
 
@@ -125,7 +128,7 @@ class _Reader:
         nodes = {}
         for name in self._names(walk):
             data = walk.take_small(self._piece_bytes)
-            node = to_node(self._reduced(walk, _NODE)) if data is None else decode_node(data)
+            node = to_node(self._reduced(walk, _NODE)) if data is None else _small_node(data)
             nodes[name] = _Shown(node.parent, node.children, of_node(node))
             _require_room(len(nodes))
         return nodes
@@ -146,7 +149,10 @@ class _Reader:
         """The value that comes next, if it is small; else what is asked for of it."""
         small = walk.take_small(self._piece_bytes)
         if small is not None:
-            return decode_any(small)
+            try:
+                return decode_any(small)
+            except TooDeep:
+                return _deep(small, shape)
         if walk.first == b'"':
             return _beginning(walk.take())
         if walk.first == b"{" and shape:
@@ -183,6 +189,9 @@ class _Reader:
             if chars > TEXT_MAX_CHARS or len(kept) >= MOST_MESSAGES:
                 walk.leave()
                 break
+            if walk.first == b"[":  # an array among the parts has no text, however deep it is
+                walk.take()
+                continue
             part = self._reduced(walk, shape)
             text = part.get("text") if isinstance(part, dict) else part
             if not isinstance(text, str) or not text or text.isspace():
@@ -191,6 +200,18 @@ class _Reader:
                 kept.append({"type": "text", "text": text} if isinstance(part, dict) else text)
                 chars += len(text)
         return kept
+
+
+def _small_node(data: memoryview) -> Node:
+    try:
+        return decode_node(data)
+    except TooDeep:
+        return to_node(_deep(data, _NODE))
+
+
+def _deep(data: memoryview, shape: _Shape) -> Any:
+    """What is asked for of a value that no parser takes as a whole."""
+    return _Reader(_DEEP_PIECE_BYTES)._reduced(Walk(data), shape)  # noqa: SLF001 - its own
 
 
 def _require_room(messages: int) -> None:

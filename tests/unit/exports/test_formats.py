@@ -15,7 +15,7 @@ import pytest
 from consumer.errors import FinalError
 from consumer.exports.conversations import Conversation, Skipped
 from schemas.events import ErrorCode
-from tests.unit.exports.examples import LIMITS, read, simple
+from tests.unit.exports.examples import LIMITS, node, read, simple
 
 
 def _json(*names: str) -> bytes:
@@ -74,10 +74,37 @@ def test_a_file_of_nothing_but_malformed_elements_is_unreadable() -> None:
     _fails(b'[{"mapping": nonsense}]')
 
 
-def test_nesting_that_no_parser_takes_is_a_malformed_conversation() -> None:
-    deep = b'{"messages": [{"role": "user", "content": "x"}], "more": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    elements = read(b"[" + deep + b", " + json.dumps(simple("a")).encode() + b"]")
-    assert [type(element) for element in elements] == [Skipped, Conversation]
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+def test_nesting_that_no_parser_takes_costs_what_is_nested() -> None:
+    message = b'{"role": "user", "content": "x"}'
+    beside, inside = (
+        b'"messages": [' + message + b'], "more": ' + DEEP,
+        b'"messages": [{"content": ' + DEEP + b"}, " + message + b"]",
+    )
+    elements = read(b"[{" + beside + b"}, {" + inside + b"}, " + DEEP + b", " + json.dumps(simple("a")).encode() + b"]")
+    assert [type(element) for element in elements] == [Conversation, Conversation, Skipped, Conversation]
+    for element in elements[:2]:
+        assert isinstance(element, Conversation)
+        assert [each.text for each in element.messages] == ["x"]
+
+
+def test_nesting_that_no_parser_takes_in_a_large_conversation_costs_what_is_nested() -> None:
+    deep = b"[" * 1_100_000 + b"]" * 1_100_000
+    parts = b'{"parts": ["x", ' + deep + b', "y"]}'
+    [found] = read(b'[{"messages": [{"role": "user", "content": ' + parts + b'}, {"role": "user", "content": "z"}]}]')
+    assert isinstance(found, Conversation)
+    assert [each.text for each in found.messages] == ["x\ny", "z"]
+
+
+def test_a_node_that_is_nested_too_deeply_keeps_its_place_and_what_can_be_read_of_it() -> None:
+    nodes = {"a": node("a", None, ["b"]), "b": node("b", "a", ["c"]), "c": node("c", "b")}
+    nodes["b"]["message"]["metadata"] = {"more": "DEEP"}
+    document = json.dumps([{"mapping": nodes, "current_node": "c"}]).encode().replace(b'"DEEP"', DEEP)
+    [found] = read(document)
+    assert isinstance(found, Conversation)
+    assert len(found.messages) == 3
 
 
 def test_conversations_before_the_damage_dont_save_a_file_that_is_cut_off() -> None:
