@@ -1,10 +1,14 @@
 """`python -m consumer` is `full-pass`."""
 
 import gc
+import sys
 
 gc.disable()  # what an import makes stays: looking through it again and again takes a quarter of the start
 
-from consumer.commands import main  # noqa: E402
+try:
+    from consumer.commands import main
+except KeyboardInterrupt:
+    sys.exit(130)
 
 gc.enable()
 

@@ -110,9 +110,12 @@ class Settings(BaseSettings):
     @field_validator("kafka_bootstrap_servers")
     @classmethod
     def _brokers(cls, value: str | None) -> str | None:
-        if value is not None and not all(_BROKER.fullmatch(each.strip()) for each in value.split(",")):
+        if value is None:
+            return None
+        brokers = [each.strip() for each in value.split(",") if each.strip()]
+        if not brokers or not all(map(_BROKER.fullmatch, brokers)):
             raise ValueError("expected host:port, comma-separated, such as kafka-1:9092,kafka-2:9092")
-        return value
+        return ",".join(brokers)
 
     @field_validator("log_level", "kafka_security_protocol", "kafka_sasl_mechanism", mode="before")
     @classmethod

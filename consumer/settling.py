@@ -21,6 +21,9 @@ BACKOFF_MAX_SECONDS = 3600.0
 LEAST_OF_WAIT = 0.75
 """The ledger leaves up to a quarter of each wait to chance."""
 
+_STORE_ANSWERED = frozenset(
+    {ErrorCode.EXPORT_NOT_FOUND, ErrorCode.EXPORT_UNREADABLE, ErrorCode.EXPORT_EMPTY, ErrorCode.EXPORT_TOO_LARGE}
+)
 _log = get_log("executor")
 
 
@@ -39,6 +42,8 @@ class Settling:
 
     async def settle(self, claim: Claim, error: RunError) -> None:
         """Write down how a run stopped: an end, or when to try again."""
+        if error.code in _STORE_ANSWERED:
+            self._health.well("exports")
         match error:
             case LostLease():
                 raise error

@@ -80,9 +80,15 @@ class Look:
 
 def prompt_of(row: Mapping[str, Any]) -> str:
     """Yours: the system prompt. A profile that is empty, as that of a forgotten user, gives an empty one."""
-    parts = [f"# {title}\n{row[column]}" for column, title in SECTIONS.items() if row[column]]
+    parts = [f"# {title}\n{readable(row[column])}" for column, title in SECTIONS.items() if row[column]]
     # Not soulprint_text: that holds the MEMORY of its own run, and memory-saved may have brought a newer one.
     return "\n\n".join([*parts, f"# Memory\n{row['memory_md']}"] if row["memory_md"] else parts)
+
+
+def readable(section: str) -> str:
+    """The fields of a section, which is a JSON object as text, a line each; without those for which there was not enough data."""
+    fields = {name: "; ".join(value) if isinstance(value, list) else value for name, value in json.loads(section).items()}
+    return "\n".join(f"{name.replace('_', ' ')}: {text}" for name, text in fields.items() if text not in {"", "not enough data"})
 
 
 class PromptCache:

@@ -141,7 +141,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--completed-at", type=datetime.fromisoformat, required=True, help="with a time zone")
     parser.add_argument("--export-folder", type=Path, required=True, help="the folder in which buckets are folders")
     parser.add_argument("--traceparent", help="of the request that ended the quick pass")
-    parser.add_argument("--topic", default=EVENT_TYPE)
+    parser.add_argument("--topic", default=os.environ.get("FULL_PASS_TOPIC_PREFIX", "") + EVENT_TYPE)
     parser.add_argument("--bootstrap-servers", default=os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092"))
     given = parser.parse_args()
     if given.completed_at.tzinfo is None:

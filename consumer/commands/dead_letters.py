@@ -13,7 +13,7 @@ import typer
 
 from consumer.commands.output import AsJson, at_terminal, confirm, print_json, print_rows
 from consumer.commands.replay_options import MOST_INTEGER, moment_of, places_of
-from consumer.errors import CommandError, ConfigurationError
+from consumer.errors import CommandError, ConfigurationError, InvalidReason
 from consumer.kafka.dead_letters import EVERY_LETTER, LetterFilter, listed, read_dead_letters
 from consumer.kafka.redriving import NotRedrivable, Redriven, Redriver, original_of
 from consumer.kafka.topics import TopicNames
@@ -25,7 +25,7 @@ _NARROW_COLUMNS = ("partition", "offset", "at", "reason", "detail")
 _NO_LETTER = "there is no dead letter at that place"
 
 Reasons = Annotated[
-    list[str] | None,
+    list[InvalidReason] | None,
     typer.Option("--reason", metavar="CODE", help="Only those with this reason, such as not_json; can be repeated."),
 ]
 Since = Annotated[
@@ -106,7 +106,9 @@ def redrive_letters(  # noqa: PLR0913, PLR0917 - typer reads the options of a co
         raise CommandError(f"{len(report['not_redriven']):,} of {len(named):,} dead letters can't be redriven")
 
 
-def _filter_of(reason: list[str] | None, since: str | None, until: str | None, partition: list[int] | None) -> LetterFilter:
+def _filter_of(
+    reason: list[InvalidReason] | None, since: str | None, until: str | None, partition: list[int] | None
+) -> LetterFilter:
     return LetterFilter(
         reasons=tuple(reason or ()),
         since=moment_of("--since", since),

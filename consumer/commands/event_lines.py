@@ -126,6 +126,7 @@ async def _next_piece(descriptor: int) -> bytes:
     try:
         loop.add_reader(descriptor, readable.set)
     except PermissionError:  # a file on a disk can always be read
+        await asyncio.sleep(0)  # so that Ctrl-C gets between
         return os.read(descriptor, _PIECE_BYTES)
     try:
         await readable.wait()

@@ -120,7 +120,8 @@ def _console() -> Console:
 
 
 def readable(value: Any) -> str:
-    """The value as people read it: times to the second, money to the hundredth of a cent, nothing as a dash."""
+    """The value as people read it: times to the second, money to the hundredth of a cent, nothing as a dash; what would move a
+    terminal's cursor or turn its text around is spelled out."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -131,7 +132,7 @@ def readable(value: Any) -> str:
         return f"{value:.4f}".rstrip("0").rstrip(".")
     if isinstance(value, dict):
         return ", ".join(f"{name} {readable(item)}" for name, item in value.items()) or "–"
-    return str(value)
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in str(value))
 
 
 def _plain(value: Any) -> Any:

@@ -12,14 +12,15 @@ import typer
 
 from consumer.commands import run_options as given
 from consumer.commands.database import opened
-from consumer.commands.output import AsJson, print_json, print_pairs, print_rows
+from consumer.commands.output import AsJson, print_json, print_pairs, print_rows, say
 from consumer.commands.run_story import attempts_of
 from consumer.commands.run_work import Chosen, cancel_chosen, retry_chosen
-from consumer.postgres.overview import Overview, RunFilter
+from consumer.postgres.overview import EVERY_RUN, Overview, RunFilter
 from consumer.postgres.retrying import Retried, retry_run
 from consumer.settings import Settings, load_settings
 
 app = typer.Typer(help="The runs in the ledger.", no_args_is_help=True)
+_SHOWN = 50
 _COLUMNS = (
     "run_id",
     "user_id",
@@ -45,7 +46,10 @@ def list_runs(  # noqa: PLR0913, PLR0917 - typer reads the options of a command 
     stage: given.OfStage = None,
     since: given.Since = None,
     until: given.Until = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the newest.")] = 50,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="NUMBER", help=f"At most so many, the newest; {_SHOWN} if absent, all with --json."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List runs, the newest first: those that fit all the options.
@@ -53,11 +57,15 @@ def list_runs(  # noqa: PLR0913, PLR0917 - typer reads the options of a command 
     On a narrow terminal some columns are left out; 'runs show' and --json have all.
     """
     which = given.filter_of(status, user_id, error_code, generation, stage, since, until)
-    rows = asyncio.run(_list(load_settings(), which, limit))
+    most = limit or (None if as_json else _SHOWN)
+    rows = asyncio.run(_list(load_settings(), which, most))
     if as_json:
         print_json(rows)
-    else:
-        print_rows(rows, _COLUMNS, "no runs; 'full-pass publish' makes one", narrow=_NARROW_COLUMNS)
+        return
+    nothing = "no runs; 'full-pass publish' makes one" if which == EVERY_RUN else "no runs that fit"
+    print_rows(rows, _COLUMNS, nothing, narrow=_NARROW_COLUMNS)
+    if limit is None and len(rows) == most:
+        say(f"the newest {most} are shown; --limit shows more, --json all")
 
 
 @app.command("show", short_help="One run and its story: attempts, stages, calls, events.")
@@ -170,7 +178,7 @@ def _print_run(run: dict[str, Any]) -> None:
     print_rows(events, ("event_type", "event_id", "partition", "offset", "published_at"), "no events")
 
 
-async def _list(settings: Settings, which: RunFilter, limit: int) -> list[dict[str, Any]]:
+async def _list(settings: Settings, which: RunFilter, limit: int | None) -> list[dict[str, Any]]:
     async with opened(settings) as database:
         return await Overview(database).list_runs(which, limit)
 

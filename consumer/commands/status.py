@@ -49,20 +49,29 @@ def status(
             asyncio.run(_watch(settings, every))
         except KeyboardInterrupt:
             return
-    found = asyncio.run(_status(settings))
+    found, away = asyncio.run(_status(settings))
     if as_json:
         print_json(found)
     else:
         print_pairs(screen_of(found, datetime.now(UTC)))
+    if away is not None:
+        raise away
 
 
-async def _status(settings: Settings) -> dict[str, Any]:
-    async with opened(settings) as database:
-        migration = await missing_migration(database)
-        ledger = {} if migration else await _ledger(settings, database)
+async def _status(settings: Settings) -> tuple[dict[str, Any], DatabaseUnavailable | None]:
+    """All there is to say; without PostgreSQL that is the dependencies alone, and why it is away."""
+    ledger: dict[str, Any] = {}
+    away = None
+    try:
+        async with opened(settings) as database:
+            migration = await missing_migration(database)
+            ledger = {} if migration else await _ledger(settings, database)
+            postgresql = migration or "ok"
+    except DatabaseUnavailable as error:
+        away, postgresql = error, error.detail
     kafka = await _kafka(settings)
     intake = await _intake(settings) if kafka == "ok" else None
-    return {**ledger, "intake": intake, "dependencies": {"postgresql": migration or "ok", "kafka": kafka}}
+    return {**ledger, "intake": intake, "dependencies": {"postgresql": postgresql, "kafka": kafka}}, away
 
 
 async def _watch(settings: Settings, every_seconds: float) -> None:
@@ -70,11 +79,9 @@ async def _watch(settings: Settings, every_seconds: float) -> None:
     console = Console(markup=False, emoji=False, highlight=False)
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
+            found, _ = await _status(settings)
             now = datetime.now(UTC)
-            try:
-                screen = screen_of(await _status(settings), now)
-            except DatabaseUnavailable as error:
-                screen = {"postgresql": str(error)}
+            screen = screen_of(found, now)
             title = Text(f"{now:%Y-%m-%d %H:%M:%S} UTC, every {every_seconds:g} s, Ctrl-C ends", style="dim")
             if console.is_terminal:
                 live.update(Group(title, pairs_table(screen)), refresh=True)

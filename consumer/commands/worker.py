@@ -16,8 +16,8 @@ _LIST = "A comma-separated list of intake, executor, relay and alerts."
 
 
 def worker(
-    only: Annotated[str, typer.Option("--only", help=f"Run these parts alone. {_LIST}", metavar="PARTS")] = "",
-    without: Annotated[str, typer.Option("--without", help=f"Run all parts but these. {_LIST}", metavar="PARTS")] = "",
+    only: Annotated[str | None, typer.Option("--only", help=f"Run these parts alone. {_LIST}", metavar="PARTS")] = None,
+    without: Annotated[str | None, typer.Option("--without", help=f"Run all parts but these. {_LIST}", metavar="PARTS")] = None,
 ) -> None:
     """Take completion events, carry runs, publish their events and send alerts, until SIGTERM.
 
@@ -33,7 +33,7 @@ def worker(
     asyncio.run(run_worker(settings, chosen_parts(settings, only, without)))
 
 
-def chosen_parts(settings: Settings, only: str, without: str) -> frozenset[str]:
+def chosen_parts(settings: Settings, only: str | None, without: str | None) -> frozenset[str]:
     """The parts that the two options leave.
 
     Raises:
@@ -41,11 +41,11 @@ def chosen_parts(settings: Settings, only: str, without: str) -> frozenset[str]:
     """
     from consumer.app import PARTS
 
-    if only and without:
+    if only is not None and without is not None:
         raise ConfigurationError("--only and --without exclude each other")
-    if only:
+    if only is not None:
         return _named("--only", only)
-    parts = set(PARTS) - (_named("--without", without) if without else frozenset())
+    parts = set(PARTS) - (_named("--without", without) if without is not None else frozenset())
     if settings.alert_webhook_url is None:
         parts.discard("alerts")
     if not parts:

@@ -30,7 +30,7 @@ _log = get_log(PART)
 
 
 class Alerts:
-    """The part that reads `v2-failed`. It needs ALERT_WEBHOOK_URL and is not to be started without.
+    """The part that reads `v2-failed`. It needs FULL_PASS_ALERT_WEBHOOK_URL and is not to be started without.
 
     The first failures of a minute are told one by one; those beyond the webhook's limit are counted, and when there is room
     again one message sums them up. `minute_seconds` is how long a call counts.

@@ -1,4 +1,4 @@
-"""The webhook at ALERT_WEBHOOK_URL: signed, with a timeout, at most 30 calls a minute (design, way of the data, 7)."""
+"""The webhook at FULL_PASS_ALERT_WEBHOOK_URL: signed, with a timeout, at most 30 calls a minute (design, way of the data, 7)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = get_log("alerts")
 
 
 class WebhookUnavailable(FullPassError):
-    """The webhook at ALERT_WEBHOOK_URL can't be reached or fails; alerts wait in Kafka, runs go on."""
+    """The webhook at FULL_PASS_ALERT_WEBHOOK_URL can't be reached or fails; alerts wait in Kafka, runs go on."""
 
 
 class Webhook:
@@ -64,11 +64,11 @@ class Webhook:
         status = await self._post(http, body)
         if status >= 500 or status in _TRY_AGAIN:
             self._metrics.alerts_sent.labels("failed").inc()
-            raise WebhookUnavailable(f"ALERT_WEBHOOK_URL answered {status}; the alert is sent again")
+            raise WebhookUnavailable(f"FULL_PASS_ALERT_WEBHOOK_URL answered {status}; the alert is sent again")
         self.failing = False
         if status >= 300:
             self._metrics.alerts_sent.labels("refused").inc()
-            _log.warning("alert_refused", status=status, **about, hint="look at ALERT_WEBHOOK_URL")
+            _log.warning("alert_refused", status=status, **about, hint="look at FULL_PASS_ALERT_WEBHOOK_URL")
             return
         self._metrics.alerts_sent.labels("sent").inc()
 
@@ -76,13 +76,13 @@ class Webhook:
         headers = {"Content-Type": "application/json"}
         if secret := self._settings.alert_webhook_secret:
             headers[SIGNATURE_HEADER] = signature(body, secret.get_secret_value())
-        url = required(self._settings.alert_webhook_url, "ALERT_WEBHOOK_URL")
+        url = required(self._settings.alert_webhook_url, "FULL_PASS_ALERT_WEBHOOK_URL")
         try:
             async with http.post(url, data=body, headers=headers, allow_redirects=False) as answer:
                 return answer.status
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             self._metrics.alerts_sent.labels("unreachable").inc()
-            raise WebhookUnavailable(f"ALERT_WEBHOOK_URL can't be reached ({type(error).__name__})") from None
+            raise WebhookUnavailable(f"FULL_PASS_ALERT_WEBHOOK_URL can't be reached ({type(error).__name__})") from None
 
 
 def signature(body: bytes, secret: str) -> str:
