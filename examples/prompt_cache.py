@@ -293,6 +293,9 @@ def announcement(key: bytes | None, value: bytes | None) -> tuple[uuid.UUID, int
 
 async def main(arguments: list[str]) -> None:
     """The reader, or with a user's id as argument one prompt."""
+    for name in ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "REDIS_URL"):
+        if not os.environ.get(name):
+            sys.exit(f"{name} is not set")
     signals = (signal.SIGINT, signal.SIGTERM)
     for number in signals:
         asyncio.get_running_loop().add_signal_handler(number, asyncio.current_task().cancel)  # type: ignore[union-attr]

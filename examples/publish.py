@@ -125,8 +125,8 @@ async def main(given: argparse.Namespace) -> None:
 
     # Idempotent and acknowledged by all replicas: a retry inside the client writes nothing twice, and an answer means it is kept.
     producer = AIOKafkaProducer(bootstrap_servers=given.bootstrap_servers, acks="all", enable_idempotence=True)
-    await producer.start()
     try:
+        await producer.start()
         place = await publish(producer, given.topic, completion, profile_is_committed, export_is_readable, given.traceparent)
     finally:
         await producer.stop()

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from consumer.commands.output import AsJson, at_terminal, confirm, print_json, print_rows
-from consumer.commands.replay_options import MOST_INTEGER, moment_of, places_of
+from consumer.commands.replay_options import MOST_INTEGER, places_of, range_of
 from consumer.errors import CommandError, ConfigurationError, InvalidReason
 from consumer.kafka.dead_letters import EVERY_LETTER, LetterFilter, listed, read_dead_letters
 from consumer.kafka.redriving import NotRedrivable, Redriven, Redriver, original_of
@@ -22,6 +22,7 @@ from consumer.settings import Settings, load_settings
 app = typer.Typer(help="Messages that no run could be made of.", no_args_is_help=True)
 _COLUMNS = ("partition", "offset", "at", "topic", "source_partition", "source_offset", "reason", "detail")
 _NARROW_COLUMNS = ("partition", "offset", "at", "reason", "detail")
+_SAME = "it is the same message as a dead letter before it, as one that came back is"
 _NO_LETTER = "there is no dead letter at that place"
 
 Reasons = Annotated[
@@ -109,10 +110,11 @@ def redrive_letters(  # noqa: PLR0913, PLR0917 - typer reads the options of a co
 def _filter_of(
     reason: list[InvalidReason] | None, since: str | None, until: str | None, partition: list[int] | None
 ) -> LetterFilter:
+    begin, end = range_of(since, until)
     return LetterFilter(
         reasons=tuple(reason or ()),
-        since=moment_of("--since", since),
-        until=moment_of("--until", until),
+        since=begin,
+        until=end,
         partitions=tuple(partition or ()),
     )
 
@@ -159,14 +161,20 @@ async def _looked_at(settings: Settings, which: LetterFilter, limit: int | None)
     topic = TopicNames(settings.topic_prefix).completed
     redrivable: set[tuple[int, int]] = set()
     refused: list[Redriven] = []
+    seen: dict[bytes, tuple[int, int]] = {}
     async with aclosing(read_dead_letters(settings, which)) as letters:
         async for letter in letters:
+            place = (letter.partition, letter.offset)
             try:
-                original_of(letter, topic)
+                original = original_of(letter, topic)
             except NotRedrivable as why:
-                refused.append(Redriven(letter.partition, letter.offset, why_not=str(why)))
+                refused.append(Redriven(*place, why_not=str(why)))
             else:
-                redrivable.add((letter.partition, letter.offset))
+                first = seen.setdefault(original.sha256(), place)
+                if first == place:
+                    redrivable.add(place)
+                else:
+                    refused.append(Redriven(*place, why_not=_SAME))
             if len(redrivable) + len(refused) == limit:
                 break
     return redrivable, refused

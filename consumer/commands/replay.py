@@ -15,7 +15,7 @@ from consumer.commands.output import AsJson, print_json, print_pairs, print_rows
 from consumer.commands.replay_figures import Figures
 from consumer.commands.replay_screen import cancelling_bar, dollars, outcome_line, readable_figures, spent_of
 from consumer.commands.replay_work import Progress, Taken, follow, refill, replay_of, require_sense
-from consumer.errors import CommandError
+from consumer.errors import CommandError, ConfigurationError, FullPassError
 from consumer.postgres.cancelling import cancel_runs
 from consumer.postgres.criteria import Criteria
 from consumer.postgres.replays import Replay, Replays
@@ -67,6 +67,7 @@ def replay(  # noqa: PLR0913, PLR0917 - typer reads the options of a command fro
     Exit status: 0 when all runs have ended (or --no-wait, --dry-run), 1 when the limit stopped it or it was cancelled.
     """
     if context.invoked_subcommand is not None:
+        _require_no_option(context)
         return
     criteria = Criteria(
         source=None if source is None else source.value,
@@ -147,6 +148,18 @@ def cancel_replay(generation: Generation, as_json: AsJson = False) -> None:
         typer.echo(f"replay {generation} is cancelled: {outcome_line(ended)}")
 
 
+def _require_no_option(context: typer.Context) -> None:
+    """Options of `replay` in front of one of its subcommands would be taken for it and do nothing: `--dry-run cancel 13`.
+
+    Raises:
+        ConfigurationError: naming the first of them.
+    """
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if source is not None and source.name == "COMMANDLINE":
+            raise ConfigurationError(f"{option.opts[0]}: expected behind '{context.invoked_subcommand}'; nothing was done")
+
+
 class _Asking:
     """Shows the figures, and asks whether to go on."""
 
@@ -167,24 +180,31 @@ class _Asking:
 
 
 def _interruptible(work: Any, progress: Progress) -> Any:
-    """Run to the end; Ctrl-C says what goes on without the command."""
+    """Run to the end; Ctrl-C, or trouble in the middle, says what goes on without the command."""
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
-        number = progress.generation
-        if number is None:
-            say("stopped: nothing was begun")
-        elif progress.filled:
-            say(
-                f"replay {number} goes on without this command: 'full-pass replay show {number}' says how it stands, "
-                f"'full-pass replay resume {number}' follows it again, 'full-pass replay cancel {number}' ends it"
-            )
-        else:
-            say(
-                f"stopped while the runs of replay {number} were made: 'full-pass replay resume {number}', or the same command "
-                f"again, makes the rest; 'full-pass replay cancel {number}' ends those that are there"
-            )
+        say(_what_goes_on(progress))
         raise
+    except FullPassError:
+        if progress.generation is not None and not progress.filled:
+            say(_what_goes_on(progress))
+        raise
+
+
+def _what_goes_on(progress: Progress) -> str:
+    number = progress.generation
+    if number is None:
+        return "stopped: nothing was begun"
+    if progress.filled:
+        return (
+            f"replay {number} goes on without this command: 'full-pass replay show {number}' says how it stands, "
+            f"'full-pass replay resume {number}' follows it again, 'full-pass replay cancel {number}' ends it"
+        )
+    return (
+        f"stopped while the runs of replay {number} were made: 'full-pass replay resume {number}', or the same command "
+        f"again, makes the rest; 'full-pass replay cancel {number}' ends those that are there"
+    )
 
 
 async def _start(
@@ -211,6 +231,8 @@ async def _resume(settings: Settings, generation: int, limit: Decimal | None, pr
 async def _cancel(settings: Settings, generation: int) -> Replay:
     async with opened(settings) as database:
         replays = Replays(database)
+        if (await replays.show(generation)).standing == "completed":
+            raise CommandError(f"replay {generation} is completed: no run of it is open")
         await replays.cancel(generation)
         with cancelling_bar((await replays.show(generation)).open) as told:
             while run_ids := await replays.open_runs(generation, _CANCELLED_AT_ONCE):

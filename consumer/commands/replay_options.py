@@ -115,6 +115,18 @@ def moment_of(option: str, given: str | None) -> datetime | None:
         raise ConfigurationError(f"{option}: expected ISO 8601, such as 2026-10-01 or 2026-10-01T12:30:00Z") from None
 
 
+def range_of(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
+    """From when on, and before when.
+
+    Raises:
+        ConfigurationError: when one is no time, or nothing lies between them.
+    """
+    begin, end = moment_of("--since", since), moment_of("--until", until)
+    if begin is not None and end is not None and begin >= end:
+        raise ConfigurationError("--until: expected a time after --since")
+    return begin, end
+
+
 def offsets_of(option: str, given: list[str] | None) -> dict[int, int]:
     """Offsets by partition.
 
@@ -165,7 +177,7 @@ def _lines_of(name: str) -> Iterator[str]:
     if name == "-" and sys.stdin is None:
         raise ConfigurationError("--users-from: there is no stdin to read")
     try:
-        with nullcontext(sys.stdin) if name == "-" else Path(name).open(encoding="utf-8") as lines:
+        with nullcontext(sys.stdin) if name == "-" else Path(name).open(encoding="utf-8-sig") as lines:
             yield from lines
     except OSError as error:
         raise ConfigurationError(f"--users-from: can't read {name}: {error.strerror}") from None

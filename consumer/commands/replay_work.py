@@ -19,6 +19,7 @@ from consumer.kafka.replaying import InputTopic
 from consumer.kafka.topic_range import TopicRange, range_of
 from consumer.postgres.criteria import Criteria, criteria_of
 from consumer.postgres.database import Database, DatabaseUnavailable
+from consumer.postgres.pause import Pause
 from consumer.postgres.replays import Replay, Replays, fill
 from consumer.postgres.selection import Selection, selecting
 from consumer.settings import Settings
@@ -146,7 +147,7 @@ async def replay_of(
     replays = Replays(database)
     known = await replays.unfilled(criteria.document())
     if known is not None:
-        say(f"replay {known.generation} asks for the same and is not filled yet: it is continued, no second one is made")
+        say(f"replay {known.generation} asks for the same and is not filled yet: what follows is its rest, no second one is made")
     frozen = await where_from(settings, criteria) if known is None else frozen_of(known)
     if known is None and frozen.source == "ledger" and (criteria.since or criteria.until):
         say(f"{frozen.source_reason}: the events are taken from the ledger")
@@ -182,7 +183,7 @@ async def follow(database: Database, generation: int) -> Replay:
 
     PostgreSQL may go away and come back meanwhile.
     """
-    replays, away = Replays(database), False
+    replays, away, told = Replays(database), False, False
     with following_bar() as show:
         while True:
             try:
@@ -194,6 +195,10 @@ async def follow(database: Database, generation: int) -> Replay:
             else:
                 away = False
                 show(replay)
+                if not replay.running and (paused := await Pause(database).state()) is not None:
+                    if not told:
+                        say(f"{paused}: the replay goes on after that")
+                    told = True
                 if replay.standing in {"completed", "cancelled"} or (replay.state == "budget_spent" and not replay.running):
                     return replay
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)

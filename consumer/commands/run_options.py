@@ -8,7 +8,7 @@ from uuid import UUID
 
 import typer
 
-from consumer.commands.replay_options import MOST_BIGINT, moment_of
+from consumer.commands.replay_options import MOST_BIGINT, range_of
 from consumer.postgres.overview import RunFilter
 from schemas.events import ErrorCode
 
@@ -73,12 +73,13 @@ def filter_of(
     Raises:
         ConfigurationError: when a time can't be read.
     """
+    begin, end = range_of(since, until)
     return RunFilter(
         statuses=() if status is None else (status.value,),
         user_id=user_id,
         error_codes=tuple(sorted({code.value for code in error_code or ()})),
         generation=generation,
         stage=None if stage is None else stage.value,
-        since=moment_of("--since", since),
-        until=moment_of("--until", until),
+        since=begin,
+        until=end,
     )

@@ -46,10 +46,10 @@ class Stdout(io.TextIOWrapper):
 
 
 def guard_stdout() -> None:
-    """Make the process's stdout one, unless it has none."""
+    """Make the process's stdout one, unless it has none; what its encoding lacks is spelled out."""
     there = sys.stdout
     if isinstance(there, io.TextIOWrapper) and not isinstance(there, Stdout):
-        sys.stdout = Stdout(there.buffer, encoding=there.encoding, errors=there.errors, line_buffering=there.line_buffering)
+        sys.stdout = Stdout(there.buffer, encoding=there.encoding, errors="backslashreplace", line_buffering=there.line_buffering)
 
 
 def reader_has_left() -> bool:

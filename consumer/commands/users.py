@@ -44,7 +44,7 @@ def forget(
     A run under way is stopped and ends without an event. An event that is completed later runs like any other. What can't be
     reached from here is listed. Safe to run again; on a terminal it asks first.
     """
-    if not (yes or as_json) and at_terminal():
+    if not yes and at_terminal():
         what = "runs, recorded answers, chunks and events" + (", MEMORY and sections" if profile else "")
         confirm(f"Erase {what} of user {user_id}? This can't be undone.")
     erased = asyncio.run(_forget(load_settings(), user_id, profile))

@@ -6,6 +6,7 @@ What is still wrong becomes a dead letter again; what was taken before has its r
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -42,6 +43,11 @@ class Original:
     key: bytes | None
     value: bytes | None
     headers: Headers
+
+    def sha256(self) -> bytes:
+        """Equal for messages that are equal in all their parts."""
+        parts = (self.partition, self.key, self.value, [(name, value) for name, value in self.headers])
+        return hashlib.sha256(repr(parts).encode()).digest()
 
     @property
     def is_usual(self) -> bool:

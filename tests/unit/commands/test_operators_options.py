@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from consumer.commands import dead_letters, runs, status
+from consumer.commands import dead_letters, replay, runs, status
 from consumer.errors import ConfigurationError
 
 RUN = "00000001-0000-4000-8000-000000000000"
@@ -25,6 +25,11 @@ MISUSED = {
     "dead-letters redrive --offset 0:3 --reason not_json": "--offset: expected without",
     "dead-letters redrive --offset 0:3 --limit 1": "--offset: expected without",
     f"dead-letters redrive --offset 0:{'9' * 5_000}": "--offset: expected PARTITION:OFFSET",
+    "dead-letters list --since 2026-11-02 --until 2026-11-01": "--until: expected a time after --since",
+    "runs list --since 2026-11-01 --until 2026-11-01": "--until: expected a time after --since",
+    "replay --dry-run cancel 13": "--dry-run: expected behind 'cancel'",
+    "replay --max-cost-usd 9 resume 13": "--max-cost-usd: expected behind 'resume'",
+    "replay --json list": "--json: expected behind 'list'",
     "status --watch --json": "--watch: expected without --json",
 }
 
@@ -33,6 +38,7 @@ MISUSED = {
 def test_what_can_not_be_meant_is_refused_with_the_name_of_the_option(call: str) -> None:
     """Without a terminal: nobody is asked, and nothing is done that would have been asked about."""
     app = typer.Typer()  # without the callback of the whole command line, which would set up logs for all tests that follow
+    app.add_typer(replay.app, name="replay")
     app.add_typer(runs.app, name="runs")
     app.add_typer(dead_letters.app, name="dead-letters")
     app.command("status")(status.status)
