@@ -86,8 +86,14 @@ def prompt_of(row: Mapping[str, Any]) -> str:
 
 
 def readable(section: str) -> str:
-    """The fields of a section, which is a JSON object as text, a line each; without those for which there was not enough data."""
-    fields = {name: "; ".join(value) if isinstance(value, list) else value for name, value in json.loads(section).items()}
+    """The fields of a section, a line each, without those for which there was not enough data; other text as it is."""
+    try:
+        found = json.loads(section)
+    except ValueError:
+        return section
+    if not isinstance(found, dict):
+        return section
+    fields = {name: "; ".join(value) if isinstance(value, list) else value for name, value in found.items()}
     return "\n".join(f"{name.replace('_', ' ')}: {text}" for name, text in fields.items() if text not in {"", "not enough data"})
 
 
@@ -293,7 +299,7 @@ def announcement(key: bytes | None, value: bytes | None) -> tuple[uuid.UUID, int
 
 async def main(arguments: list[str]) -> None:
     """The reader, or with a user's id as argument one prompt."""
-    for name in ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "REDIS_URL"):
+    for name in ("DATABASE_URL", "REDIS_URL", *([] if arguments else ["KAFKA_BOOTSTRAP_SERVERS"])):
         if not os.environ.get(name):
             sys.exit(f"{name} is not set")
     signals = (signal.SIGINT, signal.SIGTERM)
