@@ -200,8 +200,11 @@ def _require_docker(name: str) -> None:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the folder against another `up` or `down`, making it first; git is told to look away."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise SandboxError(f"{folder} can't be made or written to: {error.strerror}") from None
     with (folder / _MARKER).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Local Kafka, PostgreSQL and a stand-in for the Anthropic API.", no_args_is_help=True)
 Folder = Annotated[Path, typer.Option("--dir", help="Where the sandbox keeps its data.", file_okay=False)]
 BUCKET = "exports"
+_OF_SERVERS = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "ANTHROPIC_BASE_URL")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def up(folder: Folder = Path(".sandbox"), as_json: AsJson = False) -> None:
     eval "$(full-pass sandbox up)" does it in one go. Called again, it starts what has stopped and prints the same.
     """
     environment = bring_up(opened_sandbox(folder))
+    if taken := [name for name in _OF_SERVERS if os.environ.get(name) and name not in environment]:
+        say(f"{', '.join(taken)} of this shell name other servers, so none are started in their place; unset what should be")
     if as_json:
         print_json(environment)
         return

@@ -42,8 +42,8 @@ class ListedDeadLetter:
     offset: int
     at: str
     topic: str
-    source_partition: str
-    source_offset: str
+    source_partition: int | None
+    source_offset: int | None
     reason: str
     detail: str
 
@@ -225,13 +225,17 @@ def listed(record: Record) -> ListedDeadLetter:
         value = (headers.get(f"dead_letter_{name}") or b"").decode(errors="replace")
         return "".join(char if char.isprintable() else "\ufffd" for char in value)
 
+    def number(name: str) -> int | None:
+        digits = text(name)
+        return int(digits) if digits.isdecimal() and len(digits) < 20 else None
+
     return ListedDeadLetter(
         partition=record.partition,
         offset=record.offset,
         at=text("at"),
         topic=text("topic"),
-        source_partition=text("partition"),
-        source_offset=text("offset"),
+        source_partition=number("partition"),
+        source_offset=number("offset"),
         reason=text("reason"),
         detail=text("detail"),
     )

@@ -250,8 +250,8 @@ def test_an_invalid_message_becomes_a_dead_letter_as_it_came_and_blocks_nothing(
         "offset": letter.offset,
         "at": letter.headers["dead_letter_at"].decode(),
         "topic": originals[wrong].topic,
-        "source_partition": str(originals[wrong].partition),
-        "source_offset": str(originals[wrong].offset),
+        "source_partition": originals[wrong].partition,
+        "source_offset": originals[wrong].offset,
         "reason": "invalid_field",
         "detail": letter.headers["dead_letter_detail"].decode(),
     }

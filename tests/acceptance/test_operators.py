@@ -153,7 +153,7 @@ def test_all_is_asked_about_at_a_terminal_with_the_count_and_no_leaves_everythin
     assert len(ledger.rows("SELECT FROM full_pass_runs WHERE status = 'pending'")) == 5
 
 
-@pytest.mark.parametrize("command", ["runs cancel --all", "runs retry --all", "replay", f"users forget {uuid.UUID(int=9)}"])
+@pytest.mark.parametrize("command", ["runs cancel --all", "runs retry --all", "replay", f"users forget {WAITS} --json"])
 def test_ctrl_c_at_a_question_is_an_answer_at_once(ledger: World, command: str) -> None:
     before = ledger.rows("SELECT * FROM full_pass_runs ORDER BY run_id")
     with at_a_terminal(ledger, *command.split()) as terminal:
@@ -222,6 +222,21 @@ def test_status_fits_one_screen_and_tells_all_that_an_operator_asks_first(ledger
         "5 more; see 'full-pass replay list'", "postgresql ok", "full-pass topics create",
     ):  # fmt: skip
         assert words in said, words
+
+
+def test_status_without_postgresql_says_so_and_still_looks_at_kafka(ledger: World) -> None:
+    said = ledger.run("status", "--json", DATABASE_URL="postgresql://nobody:secret@127.0.0.1:1/none")
+    assert said.status == 1
+    assert said.json["dependencies"] == {"postgresql": said.err.strip().removeprefix("full-pass: "), "kafka": "ok"}
+    assert "does not answer" in said.err
+    assert "secret" not in said.out + said.err
+
+
+def test_a_replay_that_has_ended_is_not_cancelled(ledger: World) -> None:
+    ledger.execute("INSERT INTO full_pass_replays (generation, source, selection, filled_at) VALUES (3, 'ledger', '{}', now())")
+    said = ledger.run("replay", "cancel", "3")
+    assert (said.status, said.err) == (1, "full-pass: replay 3 is completed: no run of it is open\n")
+    assert ledger.rows("SELECT state FROM full_pass_replays WHERE generation = 3") == [{"state": "running"}]
 
 
 def test_status_counts_the_records_that_wait_for_intake(ledger: World) -> None:

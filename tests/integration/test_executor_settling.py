@@ -30,6 +30,23 @@ from tests.integration.executor_work import (
 from tests.integration.postgres_world import a_world
 
 
+def test_the_store_is_no_reason_any_more_once_it_has_answered_for_another_export(database_url: str) -> None:
+    """Also where nothing lay at that place: a worker must not stay unready since nobody publishes a good event."""
+
+    async def carry(work: Work, _claim: Claim) -> None:
+        if len(work.claims) == 1:
+            raise OperatorTrouble(ErrorCode.EXPORT_UNAVAILABLE, "EXPORT_STORE_URL: no object can be read")
+        raise NotThereYet(ErrorCode.EXPORT_NOT_FOUND, "nothing lies there")
+
+    async def test(work: Work) -> None:
+        await accepted(work)
+        await until(lambda: "exports" in work.worker.health.reasons())
+        await accepted(work)
+        await until(lambda: "exports" not in work.worker.health.reasons())
+
+    with_executor(database_url, carry, test, retry_backoff_seconds=60)
+
+
 @pytest.mark.guarantee("G1")
 def test_a_run_that_goes_well_is_completed_and_a_notification_starts_it(database_url: str) -> None:
     async def test(work: Work) -> None:

@@ -116,7 +116,7 @@ def test_a_dead_letter_keeps_everything_that_the_message_had(kafka: KafkaServer,
             }
             (listed,) = [each async for each in list_dead_letters(env.settings)]
             place = (listed.topic, listed.source_partition, listed.source_offset)
-            assert place == (env.topics.names.completed, "0", "0")
+            assert place == (env.topics.names.completed, 0, 0)
             assert (listed.reason, listed.detail) == ("wrong_type", "ce_type: expected quick-pass-completed")
             assert env.sample("messages_dead_lettered_total", reason="wrong_type") == 1
 
@@ -204,7 +204,7 @@ def test_what_postgresql_refuses_is_a_dead_letter_and_the_rest_of_the_batch_is_t
             assert await env.keys() == sorted(set(keys) - {"refused-1", "refused-2", "refused-3"})
             letters = [letter async for letter in list_dead_letters(env.settings)]
             assert [letter.reason for letter in letters] == ["refused_by_database"] * 3
-            assert sorted(letter.source_offset for letter in letters) == ["7", "70", "8"]
+            assert {letter.source_offset for letter in letters} == {7, 8, 70}
             assert env.sample("messages_taken_total") == 97
             assert env.sample("messages_repeated_total") == 0
 
