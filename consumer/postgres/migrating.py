@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from consumer.errors import CommandError
@@ -16,6 +13,9 @@ from consumer.postgres import tables
 from consumer.postgres.application_tables import require_owner
 from consumer.postgres.database import Database, DatabaseUnavailable, sqlstate
 from consumer.postgres.rights import missing_rights
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 VERSION_TABLE = "full_pass_alembic_version"
 LOCK_TIMEOUT_SECONDS = 2
@@ -34,12 +34,16 @@ async def upgrade(database: Database, revision: str = "head") -> str:
         CommandError: when a table stays locked.
         DatabaseUnavailable: when PostgreSQL is away.
     """
+    from alembic import command  # noqa: PLC0415 - a tenth of a second that only those who migrate should wait for
+
     await _migrate(database, lambda config: command.upgrade(config, revision))
     return await current_revision(database) or ""
 
 
 async def downgrade(database: Database, revision: str = "base") -> None:
     """Remove what this service created; raises as `upgrade` does."""
+    from alembic import command  # noqa: PLC0415 - as above
+
     await _migrate(database, lambda config: command.downgrade(config, revision))
 
 
@@ -60,6 +64,8 @@ async def missing_migration(database: Database) -> str | None:
     Raises:
         DatabaseUnavailable: when PostgreSQL is away.
     """
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - as above
+
     if (lacking := await missing_rights(database)) is not None:
         return lacking  # first: without them the revision can't be seen
     revision = await current_revision(database)
@@ -107,6 +113,8 @@ def prepare(connection: Connection) -> None:
 
 
 def _config(connection: Connection | None) -> Config:
+    from alembic.config import Config  # noqa: PLC0415 - as above
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection

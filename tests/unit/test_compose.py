@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from consumer.commands.demo import settings_of_the_worker
+from consumer.commands.demo_run import settings_of_the_worker
 from consumer.errors import ConfigurationError
 from consumer.settings import Settings
 
