@@ -183,7 +183,7 @@ def test_a_killed_fill_is_continued_by_the_same_command_and_a_cancelled_replay_e
 
     again(world, 1_300)
     said = world.run(*command[1:])
-    assert "replay 1 asks for the same and is not filled yet: it is continued" in said.err
+    assert "replay 1 asks for the same and is not filled yet: what follows is its rest" in said.err
     document = said.json
     assert (document["generation"], document["state"], document["max_cost_usd"]) == (1, "running", 5)
     assert (document["runs"], document["passed_over"], document["open"]) == (KEYS - 2, 2, KEYS - 2)
