@@ -30,6 +30,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+UNTRACED = "00-00000000000000000000000000000001-0000000000000001-00"
+"""A `traceparent` of no trace, not sampled: of runs that somebody inserts by hand."""
+
 metadata = MetaData()
 application_metadata = MetaData()
 
@@ -55,7 +58,7 @@ runs = Table(
     Column("lease_until", _Moment),
     Column("completed_at", _Moment, nullable=False),
     Column("event", JSONB, nullable=False),
-    Column("traceparent", Text, nullable=False, server_default=""),
+    Column("traceparent", Text, nullable=False, server_default=UNTRACED),
     Column("memory_saved_at", _Moment),
     Column("profile_version", BigInteger),
     Column("coverage", Double),

@@ -307,21 +307,30 @@ def test_what_a_part_needs_is_asked_for_before_anything_starts(parts: str, missi
 @pytest.mark.parametrize(
     ("only", "without", "webhook", "parts"),
     [
-        ("", "", None, {"intake", "executor", "relay"}),
-        ("", "", "https://hooks.example", set(PARTS)),
-        ("relay", "", None, {"relay"}),
-        ("alerts", "", None, {"alerts"}),
-        (" intake , executor ", "", None, {"intake", "executor"}),
-        ("", "executor,alerts", "https://hooks.example", {"intake", "relay"}),
+        (None, None, None, {"intake", "executor", "relay"}),
+        (None, None, "https://hooks.example", set(PARTS)),
+        ("relay", None, None, {"relay"}),
+        ("alerts", None, None, {"alerts"}),
+        (" intake , executor ", None, None, {"intake", "executor"}),
+        (None, "executor,alerts", "https://hooks.example", {"intake", "relay"}),
     ],
 )
-def test_the_options_choose_the_parts(only: str, without: str, webhook: str | None, parts: set[str]) -> None:
+def test_the_options_choose_the_parts(only: str | None, without: str | None, webhook: str | None, parts: set[str]) -> None:
     assert chosen_parts(settings_for(alert_webhook_url=webhook), only, without) == parts
 
 
 @pytest.mark.parametrize(
-    ("only", "without"), [("relay", "intake"), ("nobody", ""), (",", ""), ("", "nobody"), ("", "intake,executor,relay")]
+    ("only", "without"),
+    [
+        ("relay", "intake"),
+        ("nobody", None),
+        (",", None),
+        ("", None),
+        (None, ""),
+        (None, "nobody"),
+        (None, "intake,executor,relay"),
+    ],
 )
-def test_options_that_leave_nothing_or_name_nobody_are_refused(only: str, without: str) -> None:
+def test_options_that_leave_nothing_or_name_nobody_are_refused(only: str | None, without: str | None) -> None:
     with pytest.raises(ConfigurationError, match="--"):
         chosen_parts(settings_for(), only, without)

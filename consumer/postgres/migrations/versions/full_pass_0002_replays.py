@@ -16,7 +16,7 @@ OWN_TABLES = ("full_pass_replays", "full_pass_pause")
 CREATE = """
 ALTER TABLE full_pass_runs ADD COLUMN model text, ADD COLUMN prompt_version integer,
     ADD COLUMN story jsonb NOT NULL DEFAULT '[]', ALTER COLUMN traceparent
-    SET DEFAULT '00-' || replace(gen_random_uuid()::text, '-', '') || '-' || left(md5(random()::text), 16) || '-01';
+    SET DEFAULT '00-00000000000000000000000000000001-0000000000000001-00';
 CREATE INDEX full_pass_runs_replayed ON full_pass_runs (generation, status) WHERE generation > 0;
 
 ALTER TABLE full_pass_outbox ADD COLUMN kafka_partition integer, ADD COLUMN kafka_offset bigint;
