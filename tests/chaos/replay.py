@@ -187,7 +187,7 @@ def _stopped_at_budget(command: subprocess.Popen[str], world: World, found: Repl
         found.others.append(f"the command did not stop at its budget: it ended with {command.returncode}")
         return
     said = json.loads((world.folder / "second.stdout").read_text())
-    if said["state"] != "budget_spent" or "is continued" not in (world.folder / "second.log").read_text():
+    if said["state"] != "budget_spent" or "what follows is its rest" not in (world.folder / "second.log").read_text():
         found.others.append(f"the second start said {said['state']}, and not that it continues the first")
     found.completed_at_stop, found.held_at_stop = said["completed"], said["held"]
     found.spent_at_stop_usd = Decimal(str(said["cost_usd"]))
@@ -224,5 +224,6 @@ def _judge(world: World, users: Sequence[User], found: Replayed) -> None:
 
 
 def _asked(world: World) -> list[dict[str, Any]]:
-    """The calls about the replay's exports."""
-    return [request for request in world.asked() if WORD.search(user_text(request)) and "q" * 14 not in user_text(request)]
+    """The calls about the replay's exports, but for those that the stand-in's rate limit refused, which cost nothing."""
+    asked = [request for request in world.asked() if request["outcome"]["status"] != 429]
+    return [request for request in asked if WORD.search(user_text(request)) and "q" * 14 not in user_text(request)]
