@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--users", type=int, default=50)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--seed", type=int, default=None, help="default: a random one, which is printed")
-    parser.add_argument("--life", type=float, default=3.0, help="seconds that a worker lives on average, once it is up")
+    parser.add_argument("--life", type=float, default=5.0, help="seconds that a worker lives on average, once it is up")
     parser.add_argument("--without-points", action="store_true", help="leave the crash points out (they take 3 minutes)")
     parser.add_argument("--replay-users", type=int, default=2_000, help="users of the replay whose budget ends; 0: none")
     return parser.parse_args()
