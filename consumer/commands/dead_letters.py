@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from consumer.commands.option_values import MOST_INTEGER, places_of, range_of
 from consumer.commands.output import AsJson, at_terminal, confirm, print_json, print_rows
-from consumer.commands.replay_options import MOST_INTEGER, places_of, range_of
 from consumer.errors import CommandError, ConfigurationError, InvalidReason
 from consumer.kafka.dead_letters import EVERY_LETTER, LetterFilter, listed, read_dead_letters
 from consumer.kafka.redriving import NotRedrivable, Redriven, Redriver, original_of
@@ -161,20 +161,20 @@ async def _looked_at(settings: Settings, which: LetterFilter, limit: int | None)
     topic = TopicNames(settings.topic_prefix).completed
     redrivable: set[tuple[int, int]] = set()
     refused: list[Redriven] = []
-    seen: dict[bytes, tuple[int, int]] = {}
+    seen: set[bytes] = set()
     async with aclosing(read_dead_letters(settings, which)) as letters:
         async for letter in letters:
             place = (letter.partition, letter.offset)
             try:
-                original = original_of(letter, topic)
+                digest = original_of(letter, topic).sha256()
             except NotRedrivable as why:
                 refused.append(Redriven(*place, why_not=str(why)))
             else:
-                first = seen.setdefault(original.sha256(), place)
-                if first == place:
-                    redrivable.add(place)
-                else:
+                if digest in seen:
                     refused.append(Redriven(*place, why_not=_SAME))
+                else:
+                    redrivable.add(place)
+                seen.add(digest)
             if len(redrivable) + len(refused) == limit:
                 break
     return redrivable, refused

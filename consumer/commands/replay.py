@@ -11,6 +11,7 @@ import typer
 
 from consumer.commands import replay_options as given
 from consumer.commands.database import opened
+from consumer.commands.option_values import MOST_BIGINT, moment_of
 from consumer.commands.output import AsJson, print_json, print_pairs, print_rows, require_yes, say
 from consumer.commands.replay_figures import Figures
 from consumer.commands.replay_screen import cancelling_bar, dollars, outcome_line, readable_figures, spent_of
@@ -26,7 +27,7 @@ app = typer.Typer(
     subcommand_metavar="[list|show|resume|cancel]",
 )
 Generation = Annotated[
-    int, typer.Argument(metavar="GENERATION", min=1, max=given.MOST_BIGINT, help="The replay; see 'full-pass replay list'.")
+    int, typer.Argument(metavar="GENERATION", min=1, max=MOST_BIGINT, help="The replay; see 'full-pass replay list'.")
 ]
 _COLUMNS = ("generation", "state", "source", "runs", "completed", "failed", "open", "held", "spent", "created_at")
 _CANCELLED_AT_ONCE = 100
@@ -71,8 +72,8 @@ def replay(  # noqa: PLR0913, PLR0917 - typer reads the options of a command fro
         return
     criteria = Criteria(
         source=None if source is None else source.value,
-        since=given.moment_of("--since", since),
-        until=given.moment_of("--until", until),
+        since=moment_of("--since", since),
+        until=moment_of("--until", until),
         from_offsets=given.offsets_of("--from-offset", from_offset),
         to_offsets=given.offsets_of("--to-offset", to_offset),
         user_ids=given.users_of(user_id, users_from),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -15,17 +13,15 @@ from uuid import UUID
 
 import typer
 
+from consumer.commands.option_values import MOST_INTEGER, places_of
 from consumer.errors import ConfigurationError
 from schemas.events import ErrorCode
 
 MOST_USERS = 100_000
-MOST_INTEGER = 2**31 - 1
-MOST_BIGINT = 2**63 - 1
 LEAST_PER_MINUTE = 0.01
 _MOST_PER_MINUTE = 1e6
 _LEAST_USD = 1e-6
 _MOST_USD = 1e9
-_PLACE = re.compile(r"([0-9]{1,9}):([0-9]{1,18})")
 
 
 class Source(StrEnum):
@@ -100,33 +96,6 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask; needed where 
 NoWait = Annotated[bool, typer.Option("--no-wait", help="End once the runs are in the ledger; don't follow them.")]
 
 
-def moment_of(option: str, given: str | None) -> datetime | None:
-    """The instant that was given; a plain date is its midnight in UTC.
-
-    Raises:
-        ConfigurationError: when it is none.
-    """
-    if given is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(given)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ConfigurationError(f"{option}: expected ISO 8601, such as 2026-10-01 or 2026-10-01T12:30:00Z") from None
-
-
-def range_of(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
-    """From when on, and before when.
-
-    Raises:
-        ConfigurationError: when one is no time, or nothing lies between them.
-    """
-    begin, end = moment_of("--since", since), moment_of("--until", until)
-    if begin is not None and end is not None and begin >= end:
-        raise ConfigurationError("--until: expected a time after --since")
-    return begin, end
-
-
 def offsets_of(option: str, given: list[str] | None) -> dict[int, int]:
     """Offsets by partition.
 
@@ -139,18 +108,6 @@ def offsets_of(option: str, given: list[str] | None) -> dict[int, int]:
             raise ConfigurationError(f"{option}: partition {partition} is named twice")
         found[partition] = offset
     return found
-
-
-def places_of(option: str, given: list[str] | None) -> list[tuple[int, int]]:
-    """Partitions and offsets, as they were given.
-
-    Raises:
-        ConfigurationError: when one can't be read.
-    """
-    matches = [_PLACE.fullmatch(each) for each in given or ()]
-    if not all(matches):
-        raise ConfigurationError(f"{option}: expected PARTITION:OFFSET, such as 0:1500")
-    return [(int(match[1]), int(match[2])) for match in matches if match]
 
 
 def users_of(given: list[UUID] | None, name: str | None) -> frozenset[UUID]:

@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from consumer.commands.option_values import require_order
 from consumer.commands.output import say, to_json
 from consumer.commands.replay_figures import Figures, figures_of
 from consumer.commands.replay_screen import filling_bar, following_bar, selecting_bar
@@ -195,9 +196,8 @@ async def follow(database: Database, generation: int) -> Replay:
             else:
                 away = False
                 show(replay)
-                if not replay.running and (paused := await Pause(database).state()) is not None:
-                    if not told:
-                        say(f"{paused}: the replay goes on after that")
+                if not told and not replay.running and (paused := await Pause(database).state()) is not None:
+                    say(f"{paused}: the replay goes on after that")
                     told = True
                 if replay.standing in {"completed", "cancelled"} or (replay.state == "budget_spent" and not replay.running):
                     return replay
@@ -210,8 +210,7 @@ def require_sense(criteria: Criteria) -> None:
     Raises:
         ConfigurationError: naming the options.
     """
-    if criteria.since is not None and criteria.until is not None and criteria.until <= criteria.since:
-        raise ConfigurationError("--until: expected a time after --since")
+    require_order(criteria.since, criteria.until)
     if criteria.source == "ledger" and (criteria.from_offsets or criteria.to_offsets):
         raise ConfigurationError("--from-offset, --to-offset: the ledger has no offsets; expected --source topic, or none")
     for partition, offset in criteria.to_offsets.items():

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import typer
 
-from consumer.commands.replay_options import MOST_BIGINT, range_of
+from consumer.commands.option_values import MOST_BIGINT, range_of
 from consumer.postgres.overview import RunFilter
 from schemas.events import ErrorCode
 

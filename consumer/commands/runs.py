@@ -21,6 +21,7 @@ from consumer.settings import Settings, load_settings
 
 app = typer.Typer(help="The runs in the ledger.", no_args_is_help=True)
 _SHOWN = 50
+_SHOWN_AS_JSON = 10_000  # as many as memory should hold when nobody asked for more
 _COLUMNS = (
     "run_id",
     "user_id",
@@ -48,7 +49,7 @@ def list_runs(  # noqa: PLR0913, PLR0917 - typer reads the options of a command 
     until: given.Until = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, metavar="NUMBER", help=f"At most so many, the newest; {_SHOWN} if absent, all with --json."),
+        typer.Option(min=1, metavar="NUMBER", help=f"At most so many, the newest; {_SHOWN}, or {_SHOWN_AS_JSON:,} with --json."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -57,15 +58,15 @@ def list_runs(  # noqa: PLR0913, PLR0917 - typer reads the options of a command 
     On a narrow terminal some columns are left out; 'runs show' and --json have all.
     """
     which = given.filter_of(status, user_id, error_code, generation, stage, since, until)
-    most = limit or (None if as_json else _SHOWN)
+    most = limit or (_SHOWN_AS_JSON if as_json else _SHOWN)
     rows = asyncio.run(_list(load_settings(), which, most))
     if as_json:
         print_json(rows)
-        return
-    nothing = "no runs; 'full-pass publish' makes one" if which == EVERY_RUN else "no runs that fit"
-    print_rows(rows, _COLUMNS, nothing, narrow=_NARROW_COLUMNS)
+    else:
+        nothing = "no runs; 'full-pass publish' makes one" if which == EVERY_RUN else "no runs that fit"
+        print_rows(rows, _COLUMNS, nothing, narrow=_NARROW_COLUMNS)
     if limit is None and len(rows) == most:
-        say(f"the newest {most} are shown; --limit shows more, --json all")
+        say(f"the newest {most:,} are shown; --limit shows more")
 
 
 @app.command("show", short_help="One run and its story: attempts, stages, calls, events.")
@@ -178,7 +179,7 @@ def _print_run(run: dict[str, Any]) -> None:
     print_rows(events, ("event_type", "event_id", "partition", "offset", "published_at"), "no events")
 
 
-async def _list(settings: Settings, which: RunFilter, limit: int | None) -> list[dict[str, Any]]:
+async def _list(settings: Settings, which: RunFilter, limit: int) -> list[dict[str, Any]]:
     async with opened(settings) as database:
         return await Overview(database).list_runs(which, limit)
 

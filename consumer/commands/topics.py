@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from consumer.commands.option_values import MOST_BIGINT
 from consumer.commands.output import AsJson, print_json
 from consumer.errors import ConfigurationError
 from consumer.kafka.topics import Topics
@@ -54,7 +55,10 @@ def to_milliseconds(retention: str | None) -> int | None:
         return None
     if retention == "-1":
         return -1
-    match = re.fullmatch(r"([0-9]{1,10})\s*(ms|s|m|h|d)?", retention)
+    match = re.fullmatch(r"([0-9]{1,15})\s*(ms|s|m|h|d)?", retention)
     if match is None:
         raise ConfigurationError("--retention: expected a number and ms, s, m, h or d, such as 7d, or -1")
-    return int(match[1]) * _UNITS_MS[match[2] or "ms"]
+    milliseconds = int(match[1]) * _UNITS_MS[match[2] or "ms"]
+    if milliseconds > MOST_BIGINT:
+        raise ConfigurationError("--retention: expected a time that Kafka can count; -1 keeps records for ever")
+    return milliseconds

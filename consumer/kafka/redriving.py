@@ -46,7 +46,7 @@ class Original:
 
     def sha256(self) -> bytes:
         """Equal for messages that are equal in all their parts."""
-        parts = (self.partition, self.key, self.value, [(name, value) for name, value in self.headers])
+        parts = (self.partition, self.key, self.value, list(self.headers))
         return hashlib.sha256(repr(parts).encode()).digest()
 
     @property

@@ -119,8 +119,8 @@ class Overview:
             **summary,
         }
 
-    async def list_runs(self, which: RunFilter = EVERY_RUN, limit: int | None = None) -> list[dict[str, Any]]:
-        """The newest runs first, all of them if there is no limit."""
+    async def list_runs(self, which: RunFilter = EVERY_RUN, limit: int = 50) -> list[dict[str, Any]]:
+        """The newest runs first."""
         columns = (tables.runs.c[name] for name in _LIST_COLUMNS)
         newest = (tables.runs.c.created_at.desc(), tables.runs.c.run_id)
         question = select(*columns).where(*which.conditions()).order_by(*newest).limit(limit)

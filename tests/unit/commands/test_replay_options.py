@@ -9,7 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from consumer.commands.replay_options import limit_of, moment_of, offsets_of, rate_of, users_of
+from consumer.commands.option_values import moment_of
+from consumer.commands.replay_options import limit_of, offsets_of, rate_of, users_of
 from consumer.commands.replay_screen import dollars
 from consumer.commands.replay_work import require_sense
 from consumer.errors import ConfigurationError
