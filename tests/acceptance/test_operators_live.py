@@ -91,3 +91,7 @@ def test_a_dead_letter_that_is_redriven_after_the_mistake_was_mended_becomes_one
         until(lambda: world.runs(user), what="a run was made")
         until(lambda: len(world.read(f"{INPUT}-dead-letters")) == 3, what="what is still wrong was buried again")
     assert len(world.runs(user)) == 1
+    once_more = world.run("dead-letters", "redrive", "--all", "--dry-run", "--json").json
+    assert once_more["redrivable"] == 2  # the one that came back is the one that was there, and is not doubled each time
+    (same,) = once_more["not_redriven"]
+    assert same["why"].startswith("it is the same message")
